@@ -1,0 +1,54 @@
+"""One address, two answers: the whole page, or the part that htmx asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.cache import patch_vary_headers
+
+
+def from_htmx(request: HttpRequest) -> bool:
+    """Whether htmx sent this, for whatever purpose."""
+    return bool(request.htmx)  # type: ignore[attr-defined]
+
+
+def current_path(request: HttpRequest) -> str:
+    """Path and query of the page that htmx is on; empty if unknown or on another host."""
+    return request.htmx.current_url_abs_path or ""  # type: ignore[attr-defined]
+
+
+def wants_part(request: HttpRequest) -> bool:
+    """htmx asks for whole pages too: for a boosted link, to restore history, to select from."""
+    htmx = request.htmx  # type: ignore[attr-defined]
+    whole = htmx.boosted or htmx.history_restore_request or htmx.request_type == "full"
+    return bool(htmx) and not whole
+
+
+def page(
+    request: HttpRequest,
+    template: str,
+    part: str | None = None,
+    context: Mapping[str, Any] | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    """The page `template`, or for htmx only the `part` that the page includes.
+
+    A part carries its digest as `X-Part`. A refresh that sends the digest it has gets 204 when
+    nothing changed, which htmx does not swap.
+    """
+    partial = part is not None and wants_part(request)
+    text = render_to_string(part if partial and part else template, context, request)
+    # Names from a store may hold lone surrogates, which no encoding can carry: show a "?".
+    body = text.encode("utf-8", errors="replace")
+    response = HttpResponse(body, status=status)
+    if partial:
+        digest = blake2b(body, digest_size=8).hexdigest()
+        if status == 200 and request.headers.get("X-Part") == digest:
+            response = HttpResponse(status=204)
+        response.headers["X-Part"] = digest
+    patch_vary_headers(response, ["HX-Request"])
+    return response

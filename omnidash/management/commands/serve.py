@@ -1,0 +1,195 @@
+"""Serve the dashboard: what `make run` and the container start."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+import storage
+from omnidash.views.door import new_setup_token
+
+PR_SET_PDEATHSIG = 1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop(Exception):
+    """Somebody asked us to end."""
+
+
+class Command(BaseCommand):
+    help = "Prepare the database and the static files, then serve until told to stop."
+    # Checks are for `manage.py check`; a start should be quick.
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, _raise_stop)
+        try:
+            code = self._serve()
+        except Stop:
+            code = 0
+        sys.exit(code)
+
+    def _serve(self) -> int:
+        listener = _listen(*settings.OMNIDASH_BIND)
+        migrate_if_needed()
+        SessionStore.clear_expired()
+        collect_static_if_changed()
+        self._announce(listener)
+        with _children() as start:
+            if settings.OMNIDASH_SAMPLE:
+                start([sys.executable, str(settings.BASE_DIR / "manage.py"), "simulate"])
+            return start(_gunicorn(listener), pass_fds=[listener.fileno()]).wait()
+
+    def _announce(self, listener: socket.socket) -> None:
+        base = _address(listener)
+        self.stdout.write(f"OmniDash: {base}")
+        for name, url in settings.OMNIDASH_STORES.items():
+            sample = " (sample data)" if settings.OMNIDASH_SAMPLE else ""
+            self.stdout.write(f"  store {name}: {storage.safe_url(url)}{sample}")
+        if settings.OMNIDASH_TLS and not settings.OMNIDASH_TRUSTED_PROXIES:
+            self.stdout.write(
+                "  Logging in needs https. Put a TLS proxy in front and name its address in "
+                "OMNIDASH_TRUSTED_PROXIES, or set OMNIDASH_TLS=off to do without."
+            )
+        token = new_setup_token()
+        if token:
+            self.stdout.write(
+                f"  No account yet. This link creates the first administrator, once:\n"
+                f"  {base}setup/{token}/"
+            )
+        self.stdout.flush()
+
+
+def migrate_if_needed() -> None:
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        call_command("migrate", interactive=False, verbosity=0)
+
+
+def collect_static_if_changed() -> None:
+    """Hash, compress and copy only when a source changed: it takes seconds."""
+    stamp = Path(settings.DATA_DIR) / "static.stamp"
+    current = _static_stamp()
+    if stamp.exists() and stamp.read_text(encoding="ascii") == current:
+        return
+    stamp.unlink(missing_ok=True)
+    call_command("collectstatic", interactive=False, clear=True, verbosity=0)
+    stamp.write_text(current, encoding="ascii")
+
+
+def _static_stamp() -> str:
+    digest = hashlib.sha256(str(settings.STATIC_ROOT).encode())
+    for folder in settings.STATICFILES_DIRS:
+        for path in sorted(Path(folder).rglob("*")):
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound before anything else is done, and handed on open: a taken port is told at once, and
+    who connects early waits instead of being refused."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(256)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(f"cannot serve on {host}:{port} (OMNIDASH_BIND): {reason}.") from None
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    """An address to open in a browser, for the console."""
+    host, port = listener.getsockname()[:2]
+    if settings.OMNIDASH_TLS and settings.OMNIDASH_TRUSTED_PROXIES:
+        return f"https://{settings.ALLOWED_HOSTS[0]}/"
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - not to bind, but as everywhere is no address
+        host = settings.ALLOWED_HOSTS[0]
+    elif ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}:{port}/"
+
+
+def _gunicorn(listener: socket.socket) -> list[str]:
+    # One worker with threads: what the stores learn (indexes of expiry times, parsed files) is
+    # kept in the process, once, for all requests. A second worker would read everything again.
+    options = {
+        "pythonpath": str(settings.BASE_DIR),
+        "bind": f"fd://{listener.fileno()}",
+        "workers": "1",
+        "worker-class": "gthread",
+        "threads": "8",
+        "keep-alive": "30",
+        "graceful-timeout": "5",
+        "logger-class": "omnidash.logging.GunicornLogger",
+        "log-level": "warning",
+        # The proxy headers are TrustedProxyMiddleware's, which knows whom to believe.
+        "forwarded-allow-ips": "",
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    module = [sys.executable, "-m", "gunicorn", "--no-control-socket"]
+    return [*module, *arguments, "omnidash.wsgi:application"]
+
+
+class _Start:
+    """Starts processes that end when we do, and remembers them."""
+
+    def __init__(self) -> None:
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, command: list[str], pass_fds: list[int] | None = None) -> Any:
+        child = subprocess.Popen(
+            command,
+            pass_fds=pass_fds or [],
+            # Ctrl-C reaches us alone, and we end the others in order.
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+        self.children.append(child)
+        return child
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def _children() -> Iterator[_Start]:
+    start = _Start()
+    try:
+        yield start
+    finally:
+        for number in STOP_SIGNALS:  # impatience must not leave one behind
+            signal.signal(number, signal.SIG_IGN)
+        for child in start.children:
+            child.terminate()
+        for child in start.children:
+            try:
+                child.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _raise_stop(number: int, frame: FrameType | None) -> None:
+    raise Stop

@@ -1,0 +1,126 @@
+"""What holds for every request, whichever page it is for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import middleware as auth_middleware
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import resolve_url
+from whitenoise.middleware import WhiteNoiseFileResponse
+
+from omnidash.htmx import current_path, from_htmx
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+HEADERS = {
+    # data: for images is what Tabler's style sheet draws its check marks and arrows with.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class TrustedProxyMiddleware:
+    """Believes X-Forwarded-For and -Proto from the proxies in OMNIDASH_TRUSTED_PROXIES only.
+
+    REMOTE_ADDR becomes the last address in the chain that no trusted proxy vouches for as its own;
+    what stands before it could have been written by anyone.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        forwarded = request.META.pop("HTTP_X_FORWARDED_FOR", "")
+        if not self._trusts(request.META.get("REMOTE_ADDR", "")):
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
+            return self.get_response(request)
+        for address in reversed([part.strip() for part in forwarded.split(",")]):
+            try:
+                request.META["REMOTE_ADDR"] = str(ipaddress.ip_address(address))
+            except ValueError:
+                break
+            if not self._trusts(address):
+                break
+        return self.get_response(request)
+
+    @staticmethod
+    def _trusts(text: str) -> bool:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return any(address in network for network in settings.OMNIDASH_TRUSTED_PROXIES)
+
+
+class SecurityHeadersMiddleware:
+    """The policy on every answer; only static files may be kept by a browser or a proxy."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        for name, value in HEADERS.items():
+            response.headers[name] = value
+        if not isinstance(response, WhiteNoiseFileResponse):
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+class LoginRequiredMiddleware(auth_middleware.LoginRequiredMiddleware):
+    """Django's, but htmx is sent to the login page as a whole.
+
+    It would follow a redirect and swap the form into the page. It obeys HX-Redirect with any
+    status.
+    """
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any, ...],
+        view_kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        # Asked before who it is, so that /healthz needs no database even with a cookie sent.
+        if not getattr(view_func, "login_required", True):
+            return None
+        return super().process_view(request, view_func, view_args, view_kwargs)
+
+    def handle_no_permission(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
+    ) -> HttpResponseBase:
+        if not from_htmx(request):
+            return super().handle_no_permission(request, view_func)
+        login = redirect_to_login(current_path(request) or "/", resolve_url(settings.LOGIN_URL))
+        return HttpResponse(status=401, headers={"HX-Redirect": login.url})
+
+
+class KnownStoreMiddleware:
+    """An address under a store that is not configured does not exist."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any, ...],
+        view_kwargs: dict[str, Any],
+    ) -> None:
+        if "store" in view_kwargs and view_kwargs["store"] not in settings.OMNIDASH_STORES:
+            raise Http404

@@ -1,0 +1,25 @@
+"""The site map."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from omnidash.views import door
+
+# Pages of one store; the lead part of their address is the store's name.
+store_urlpatterns: list = []
+
+urlpatterns = [
+    path("", door.home, name="home"),
+    path("login/", door.Login.as_view(), name="login"),
+    path("logout/", door.logout, name="logout"),
+    path("setup/<str:token>/", door.setup, name="setup"),
+    path("healthz", door.healthz, name="healthz"),
+    path("readyz", door.readyz, name="readyz"),
+    path("<slug:store>/", include(store_urlpatterns)),
+]
+
+handler400 = door.bad_request
+handler403 = door.forbidden
+handler404 = door.not_found
+handler500 = door.server_error
