@@ -1,0 +1,220 @@
+"""One factory a backend, and what a test needs to look behind a store's back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import redis
+
+from storage import open_store
+from storage.base import Counts, Store
+from storage.records import to_bytes
+
+DATA = Path(__file__).parent / "data"
+
+AWKWARD = {
+    "unicode": "翻訳エージェント-日本語 🚀",
+    "combining": "e\u0301 is not \u00e9",
+    "query": "chat/assistant?v=2#beta",
+    "glob": "alerts.[prod]*",
+    "parent folder": "../../1807",
+    "slash": "/",
+    "question mark": "?",
+    "hash sign": "#",
+    "percent": "%2F",
+    "colon": ":",
+    "colons": "tenant:acme:",
+    "space": " ",
+    "nul": "a\0b",
+    "line breaks": "a\r\nERROR forged",
+    "bidi": "\u202etxt.exe",
+    "ansi": "\x1b[31mred",
+    "html": "\"><svg onload=1>'&amp;",
+    "backslash": "a\\b\\u0041",
+    "number": "0",
+    "json": '{"a": [null]}',
+    "megabyte": "x" * 1_000_000,
+    "lone surrogate": "\ud800",
+    "bytes that are not UTF-8": "\udcff\udc80",
+}
+
+
+@dataclass
+class Backend(ABC):
+    """Where one store lies; every `open` is another instance, as of another process."""
+
+    name: str
+    url: str
+    opened: list[Store] = field(default_factory=list)
+
+    def open(self) -> Store:
+        store = open_store(self.url)
+        self.opened.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self.opened:
+            store.close()
+
+    def python(self, code: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """A process of its own: `store` is open, `arguments` are what follows."""
+        head = (
+            "import sys; from storage import open_store\n"
+            "store = open_store(sys.argv[1]); arguments = sys.argv[2:]\n"
+        )
+        command = [sys.executable, "-c", head + code, self.url, *arguments]
+        return subprocess.Popen(command, cwd=Path(__file__).parent.parent)
+
+    @abstractmethod
+    def photograph(self) -> object:
+        """All that is stored, with dates and expiries; equal only if nothing was touched."""
+
+    @abstractmethod
+    def put_metrics(self, events: list[dict[str, Any]]) -> None:
+        """Many events at once, as OmniDaemon would have left them."""
+
+    @abstractmethod
+    def trim_metrics(self, keep: int) -> None:
+        """Drop all but the newest events, as OmniDaemon does at its cap."""
+
+    @abstractmethod
+    def metrics_stored(self) -> int: ...
+
+
+class JsonBackend(Backend):
+    def __init__(self, folder: Path) -> None:
+        super().__init__("json", f"json://{quote(str(folder))}")
+        self.folder = folder
+
+    def photograph(self) -> object:
+        stat = self.folder.stat()
+        files = {
+            path.name: (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino)
+            for path in self.folder.iterdir()
+        }
+        return stat.st_mtime_ns, files
+
+    def write(self, name: str, value: Any) -> None:
+        """One of OmniDaemon's files, replaced as OmniDaemon does."""
+        half = self.folder / f"{name}.by-test"
+        half.write_text(value if isinstance(value, str) else json.dumps(value, indent=2), "utf-8")
+        os.replace(half, self.folder / name)
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text("utf-8"))
+
+    def put_metrics(self, events: list[dict[str, Any]]) -> None:
+        path = self.folder / "metrics.json"
+        before = self.read("metrics.json") if path.exists() else []
+        self.write("metrics.json", before + events)
+
+    def trim_metrics(self, keep: int) -> None:
+        events = self.read("metrics.json")
+        self.write("metrics.json", events[len(events) - keep :])
+
+    def metrics_stored(self) -> int:
+        return len(self.read("metrics.json"))
+
+
+class RedisBackend(Backend):
+    def __init__(self, server: str, prefix: str = "omni") -> None:
+        super().__init__("redis", f"{server}?prefix={quote(prefix, safe='')}")
+        self.client = redis.Redis.from_url(server)
+        self.prefix = prefix
+
+    def close(self) -> None:
+        super().close()
+        self.client.close()
+
+    def key(self, *parts: str) -> bytes:
+        return to_bytes(":".join((self.prefix, *parts)))
+
+    def photograph(self) -> object:
+        keys = sorted(self.client.scan_iter(count=1000))
+        pipeline = self.client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.dump(key)
+            pipeline.execute_command("PEXPIRETIME", key)
+        answers = pipeline.execute()
+        return dict(zip(keys, zip(answers[::2], answers[1::2], strict=True), strict=True))
+
+    def changes(self) -> int:
+        """How often the data of this server was changed so far."""
+        return int(self.client.info("persistence")["rdb_changes_since_last_save"])
+
+    def put_metrics(self, events: list[dict[str, Any]]) -> None:
+        pipeline = self.client.pipeline(transaction=False)
+        for event in events:
+            pipeline.xadd(self.key("metrics", "stream"), {"data": json.dumps(event)})
+        pipeline.execute()
+
+    def trim_metrics(self, keep: int) -> None:
+        self.client.xtrim(self.key("metrics", "stream"), maxlen=keep, approximate=False)
+
+    def metrics_stored(self) -> int:
+        return int(self.client.xlen(self.key("metrics", "stream")))
+
+
+def settled(store: Store) -> Counts:
+    """The counts once the store has learnt all its results."""
+    deadline = time.monotonic() + 60
+    while not (counts := store.counts()).complete:
+        assert time.monotonic() < deadline, "the store never learnt all its results"
+        time.sleep(0.01)
+    return counts
+
+
+@pytest.fixture
+def json_backend(tmp_path: Path) -> Iterator[JsonBackend]:
+    """An empty JSON directory."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    backend = JsonBackend(folder)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def redis_backend(redis_url: str) -> Iterator[RedisBackend]:
+    """An empty Redis."""
+    backend = RedisBackend(redis_url)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(params=["json", "redis"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    found: Backend = request.getfixturevalue(f"{request.param}_backend")
+    return found
+
+
+@pytest.fixture
+def store(backend: Backend) -> Store:
+    return backend.open()
+
+
+@pytest.fixture
+def json_fixture(json_backend: JsonBackend) -> JsonBackend:
+    """OmniDaemon's own JSON data, moved to the present."""
+    script = DATA / "copy_json_fixture.py"
+    subprocess.run([sys.executable, script, json_backend.folder], check=True)
+    return json_backend
+
+
+@pytest.fixture
+def redis_fixture(redis_url: str, redis_backend: RedisBackend) -> RedisBackend:
+    """OmniDaemon's own Redis data, moved to the present."""
+    script, data = DATA / "load_redis_fixture.py", DATA / "redis-small.jsonl.gz"
+    subprocess.run([sys.executable, script, data, redis_url, "--now", "--flush"], check=True)
+    return redis_backend
