@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,11 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from whitenoise.middleware import WhiteNoiseFileResponse
 
-from omnidash.htmx import current_path, from_htmx
+from omnidash.htmx import current_path, from_htmx, notice
+from omnidash.stores import registry
+from storage.base import RecordNotFound, StoreError
+
+logger = logging.getLogger(__name__)
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -106,14 +111,22 @@ class LoginRequiredMiddleware(auth_middleware.LoginRequiredMiddleware):
         return HttpResponse(status=401, headers={"HX-Redirect": login.url})
 
 
-class KnownStoreMiddleware:
-    """An address under a store that is not configured does not exist."""
+class StoreMiddleware:
+    """Gives a page the store that its address names, and answers when that store cannot.
+
+    A store that does not answer keeps the page's frame: a notice says why and since when, above
+    the last good data of that page, if there is any.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        entry = getattr(request, "entry", None)
+        if entry is not None and response.status_code < 400:
+            entry.answered()
+        return response
 
     def process_view(
         self,
@@ -122,5 +135,24 @@ class KnownStoreMiddleware:
         view_args: tuple[Any, ...],
         view_kwargs: dict[str, Any],
     ) -> None:
-        if "store" in view_kwargs and view_kwargs["store"] not in settings.OMNIDASH_STORES:
+        if "store" not in view_kwargs:
+            return
+        if view_kwargs["store"] not in settings.OMNIDASH_STORES:
             raise Http404
+        request.entry = registry()[view_kwargs["store"]]  # type: ignore[attr-defined]
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponseBase | None:
+        if not isinstance(exception, StoreError):
+            return None
+        if isinstance(exception, RecordNotFound):
+            return notice(request, "gone", 404, {"message": str(exception)})
+        entry = request.entry  # type: ignore[attr-defined]
+        outage = entry.failed(exception)
+        logger.warning("store %s cannot be read: %s", entry.name, exception)
+        return notice(request, "outage", 503, {
+            "outage": outage,
+            "good_at": entry.good_at,
+            "stale": entry.kept(request),
+        })  # fmt: skip

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 import storage
+from omnidash import __version__
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -126,7 +127,7 @@ def _omnidaemon_store(env: Mapping[str, str]) -> str:
     if backend == "json":
         return _json_url(_text(env, "JSON_STORAGE_DIR", ".omnidaemon_data"))
     if backend != "redis":
-        raise ImproperlyConfigured("STORAGE_BACKEND must be json or redis.")
+        raise ImproperlyConfigured(f"STORAGE_BACKEND is {backend[:40]!a}: it must be json or redis.")
     url = _text(env, "REDIS_URL", "redis://localhost:6379")
     prefix = quote(_text(env, "REDIS_KEY_PREFIX", "omni"), safe="")
     joint = "&" if "?" in url else "?"
@@ -197,6 +198,7 @@ def _log_level(env: Mapping[str, str]) -> str:
 
 DATA_DIR = _data_dir(os.environ)
 SECRET_KEY = _secret_key(os.environ, DATA_DIR)
+OMNIDASH_VERSION = __version__
 OMNIDASH_STORES, OMNIDASH_SAMPLE = _stores(os.environ, DATA_DIR)
 ALLOWED_HOSTS = _hosts(os.environ)
 OMNIDASH_BIND = _bind(os.environ)
@@ -222,6 +224,7 @@ MIDDLEWARE = [
     "omnidash.middleware.TrustedProxyMiddleware",
     "omnidash.middleware.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -230,8 +233,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "omnidash.middleware.LoginRequiredMiddleware",
     # After the login, so that nobody learns the stores' names by guessing.
-    "omnidash.middleware.KnownStoreMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "omnidash.middleware.StoreMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "omnidash.urls"
@@ -244,6 +246,8 @@ TEMPLATES = [
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
+                "omnidash.context.frame",
+                "omnidash.context.frame",
             ],
         },
     }
@@ -304,6 +308,8 @@ AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
+# Hidden in the log: a password typed into the wrong field. The address is what one looks for.
+AXES_SENSITIVE_PARAMETERS = ["username"]
 AXES_LOCKOUT_CALLABLE = "omnidash.views.door.locked_out"
 
 # Not in a cache, and never in the Redis that is watched: reading one there runs pickle.

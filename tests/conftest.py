@@ -1,0 +1,132 @@
+"""What every test may use: a Django that knows nothing of this machine, a real Redis, clients."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+import pytest
+
+# Before Django reads its settings: neither the developer's variables nor their data take part.
+for name in list(os.environ):
+    if name.startswith(("OMNIDASH_", "REDIS_", "STORAGE_", "JSON_STORAGE_")):
+        del os.environ[name]
+DATA_DIR = Path(tempfile.mkdtemp(prefix="omnidash-tests-"))
+atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
+(DATA_DIR / "static").mkdir()
+os.environ["OMNIDASH_DATA_DIR"] = str(DATA_DIR)
+os.environ["OMNIDASH_STORES"] = f"default=json://{DATA_DIR}/store"
+os.environ["OMNIDASH_LOG_LEVEL"] = "warning"
+os.environ["DJANGO_SETTINGS_MODULE"] = "omnidash.settings"
+# Playwright keeps an event loop running in the thread of the tests that use it, where Django
+# would refuse its database.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+
+from django.conf import settings  # noqa: E402
+
+if settings.configured:
+    raise pytest.UsageError("unset DJANGO_SETTINGS_MODULE: the tests choose their own settings")
+# Sources as they are, so that no test waits for hashing and compressing.
+settings.STORAGES["staticfiles"] = {
+    "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+}
+# In a file, as in production: threads of a live server that share a database in memory lock each
+# other out at once instead of waiting.
+settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = DATA_DIR / "test.sqlite3"
+django.setup()
+# Workers of pytest-xdist inherit the environment, and would read the settings before this file.
+del os.environ["DJANGO_SETTINGS_MODULE"]
+
+from django.contrib.auth.models import Group, User  # noqa: E402
+from django.test import Client  # noqa: E402
+
+PASSWORD = "correct horse battery staple"
+
+
+def make_user(role: str) -> User:
+    """A user called as their role. Argon2 is meant to be slow, so most tests log in without it."""
+    user = User.objects.create(
+        username=role,
+        is_staff=role == "administrator",
+        is_superuser=role == "administrator",
+    )
+    # A test with transactions of its own empties the tables, the groups of the migration too.
+    user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return user
+
+
+def client_of(role: str) -> Client:
+    client = Client()
+    client.force_login(make_user(role), backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+@pytest.fixture
+def viewer_client(db: None) -> Client:
+    return client_of("viewer")
+
+
+@pytest.fixture
+def operator_client(db: None) -> Client:
+    return client_of("operator")
+
+
+@pytest.fixture
+def administrator_client(db: None) -> Client:
+    return client_of("administrator")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """URL of a real redis-server of this worker's own, without persistence. Its absence fails."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.fail("redis-server is missing: make test installs it, or apt-get install it")
+    port = free_port()
+    folder = tempfile.mkdtemp(prefix="omnidash-redis-")
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
+    command += ["--save", "", "--appendonly", "no", "--logfile", "redis.log"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(port, server)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail("redis-server did not start")
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The worker's Redis, emptied."""
+    import redis
+
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
