@@ -35,13 +35,18 @@ def page(
     context: Mapping[str, Any] | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    """The page `template`, or for htmx only the `part` that the page includes.
+    """The page `template` with `part` in it as `{{ part }}`, or for htmx the part alone.
 
     A part carries its digest as `X-Part`. A refresh that sends the digest it has gets 204 when
     nothing changed, which htmx does not swap.
     """
+    piece = render_to_string(part, context, request) if part else ""
+    entry = getattr(request, "entry", None)
+    if entry is not None and piece:
+        entry.keep(request, piece)
     partial = part is not None and wants_part(request)
-    text = render_to_string(part if partial and part else template, context, request)
+    whole = {**(context or {}), "part": piece}
+    text = piece if partial else render_to_string(template, whole, request)
     # Names from a store may hold lone surrogates, which no encoding can carry: show a "?".
     body = text.encode("utf-8", errors="replace")
     response = HttpResponse(body, status=status)
@@ -51,4 +56,17 @@ def page(
             response = HttpResponse(status=204)
         response.headers["X-Part"] = digest
     patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def notice(
+    request: HttpRequest, name: str, status: int, context: Mapping[str, Any]
+) -> HttpResponse:
+    """Something that the reader must be told instead of the page: `frame/<name>.html`, or for htmx
+    `frame/_<name>.html`, which takes the place of the notice above what is on the screen."""
+    if not wants_part(request):
+        return page(request, f"frame/{name}.html", context=context, status=status)
+    response = page(request, f"frame/_{name}.html", context=context, status=status)
+    response.headers["HX-Retarget"] = "#notice"
+    response.headers["HX-Reswap"] = "outerMorph"
     return response

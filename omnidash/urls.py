@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from omnidash.views import door
+from omnidash.views import agents, config, door, metrics, overview, results, storage
 
 # Pages of one store; the lead part of their address is the store's name.
-store_urlpatterns: list = []
+store_urlpatterns = [
+    path("", overview.overview, name="overview"),
+    path("agents/", agents.agents, name="agents"),
+    path("agents/<str:ref>/", agents.agent, name="agents-one"),
+    path("results/", results.results, name="results"),
+    path("results/<str:ref>/", results.result, name="results-one"),
+    path("results/<str:ref>/download", results.download, name="results-download"),
+    path("metrics/", metrics.metrics, name="metrics"),
+    path("storage/", storage.storage, name="storage"),
+    path("config/", config.config, name="config"),
+]
 
 urlpatterns = [
     path("", door.home, name="home"),

@@ -1,0 +1,110 @@
+"""The stores that this process serves, opened once and shared by all its threads."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import cache
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from omnidash.history import History
+from storage import open_store
+from storage.base import Counts, Inspection, Store, StoreError
+
+
+_PIECES = 100  # addresses whose last good content is kept, each some 10 to 100 KB
+
+
+@dataclass(slots=True)
+class Outage:
+    """Why a store cannot be read, and since when (Unix seconds)."""
+
+    cause: str
+    since: float
+
+
+@dataclass
+class Entry:
+    """A configured store with what was learnt from it. `good_at` is when it last answered."""
+
+    name: str
+    store: Store
+    history: History
+    outage: Outage | None = None
+    good_at: float | None = None
+    _counts: Counts = field(default_factory=Counts)
+    _counted_at: float = -math.inf
+    _inspection: Inspection | None = None
+    _inspected_at: float = -math.inf
+    _pieces: dict[tuple[object, str], SafeString] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def failed(self, error: StoreError) -> Outage:
+        """Note that the store did not answer; keeps the time of the first failure in a row."""
+        since = self.outage.since if self.outage else time.time()
+        self.outage = Outage(str(error), since)
+        return self.outage
+
+    def answered(self) -> None:
+        self.outage, self.good_at = None, time.time()
+
+    def counts(self) -> Counts:
+        """What is stored, read at most once a second for all who ask."""
+        with self._lock:
+            if time.monotonic() - self._counted_at > 1.0:
+                self._counts = self.store.counts()
+                self._counted_at = time.monotonic()
+            return self._counts
+
+    def inspection(self) -> Inspection:
+        """The store looked at closely, at most every two seconds for all who ask."""
+        with self._lock:
+            if self._inspection is None or time.monotonic() - self._inspected_at > 2.0:
+                self._inspection = self.store.inspect()
+                self._inspected_at = time.monotonic()
+            return self._inspection
+
+    def keep(self, request: HttpRequest, piece: SafeString) -> None:
+        """Remember what this reader was shown at this address, for when the store is down."""
+        with self._lock:
+            key = _reader(request)
+            self._pieces.pop(key, None)
+            self._pieces[key] = piece
+            while len(self._pieces) > _PIECES:
+                del self._pieces[next(iter(self._pieces))]
+
+    def kept(self, request: HttpRequest) -> SafeString | None:
+        return self._pieces.get(_reader(request))
+
+    def known_counts(self) -> Counts:
+        """What was counted last, without asking the store."""
+        return self._counts
+
+
+def _reader(request: HttpRequest) -> tuple[object, str]:
+    return request.user.pk, request.get_full_path()
+
+
+@cache
+def registry() -> dict[str, Entry]:
+    """All configured stores by name, in the order of the configuration."""
+    entries = {}
+    for name, url in settings.OMNIDASH_STORES.items():
+        store = open_store(url)
+        entries[name] = Entry(name, store, History(store))
+    return entries
+
+
+def ready() -> bool:
+    """True if every store can be read now."""
+    for entry in registry().values():
+        try:
+            entry.store.connect()
+        except StoreError:
+            return False
+    return True

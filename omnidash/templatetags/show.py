@@ -1,0 +1,283 @@
+"""How values are shown: text made visible, times as <time>, unknown as a dash, JSON as a tree."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from typing import Any
+from urllib.parse import quote
+
+from django import template
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from omnidash import text
+from storage.records import Invalid, Moment, to_text
+from storage.records import moment as read_moment
+
+register = template.Library()
+
+UNKNOWN = "—"
+_NODES = 2000  # more would be slow to read for a browser and for a person
+_DEEPEST = 40
+_LONG_TEXT = 2000
+_TIME_KEYS = ("_omnidaemon_start_time",)
+
+
+@register.filter
+def printable(value: object) -> str:
+    """One line of text from a store."""
+    return text.printable(str(value))
+
+
+@register.filter
+def lines(value: object) -> str:
+    """Text from a store that may have several lines."""
+    return text.printable(str(value), lines=True)
+
+
+@register.filter
+def short(value: object, limit: int) -> str:
+    """One line of text from a store, at most so many characters of it."""
+    found = str(value)
+    return text.printable(found if len(found) <= limit else found[: limit - 1] + "…")
+
+
+@register.simple_tag
+def ref(*parts: str) -> str:
+    """The address segment of a record with these names."""
+    return text.ref(*parts)
+
+
+@register.filter
+def count(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    """A share as percent, never rounded up to 100 or down to 0."""
+    if share is None:
+        return UNKNOWN
+    rounded = round(share * 100, 1)
+    if rounded == 100 and share < 1:
+        rounded = 99.9
+    if rounded == 0 and share > 0:
+        rounded = 0.1
+    return f"{rounded:.0f}" if rounded in (0, 100) else f"{rounded:.1f}"
+
+
+@register.filter
+def size(value: float | None) -> str:
+    """Bytes, in units of 1,024 as Redis counts them."""
+    if value is None:
+        return UNKNOWN
+    amount = float(value)
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TB"
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A short duration such as a processing time: µs, ms or s, three digits."""
+    if value is None:
+        return UNKNOWN
+    if value >= 120:
+        return duration(value)
+    if value >= 1:
+        return f"{value:.2f} s"
+    if value >= 0.001:
+        return f"{value * 1000:.{0 if value >= 0.1 else 1}f} ms"
+    return f"{value * 1e6:.0f} µs"
+
+
+@register.filter
+def duration(value: float | None) -> str:
+    """A long duration in its two largest units: 3 d 4 h, 12 min, 41 s."""
+    if value is None:
+        return UNKNOWN
+    whole = int(value)
+    for size_, unit, rest_size, rest_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+    ):
+        if whole >= size_:
+            rest = whole % size_ // rest_size
+            return f"{whole // size_} {unit} {rest} {rest_unit}" if rest else f"{whole // size_} {unit}"
+    return f"{whole // 60} min" if whole >= 60 else f"{whole} s"
+
+
+def _utc(at: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC)
+
+
+@register.simple_tag
+def moment(at: Moment, never: str = "never") -> SafeString | str:
+    """A point in time in UTC; the script shows it in the viewer's zone and says which."""
+    if at is None:
+        return never
+    if isinstance(at, Invalid):
+        return format_html('<span class="text-orange" title="{}">invalid</span>', printable(at))
+    return format_html(
+        '<time datetime="{}" data-moment>{} UTC</time>',
+        _utc(at).isoformat(timespec="milliseconds"),
+        _utc(at).strftime("%Y-%m-%d %H:%M:%S"),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def age(context: dict[str, Any], at: Moment, never: str = "never") -> SafeString | str:
+    """How long ago, which the script keeps counting; a time in the future is said to be one."""
+    if not isinstance(at, (int, float)):
+        return moment(at, never)
+    passed = context["now"] - at
+    said = f"{_coarse(passed)} ago" if passed > -2 else f"{_coarse(-passed)} ahead"
+    return format_html(
+        '<time datetime="{}" data-age>{}</time>', _utc(at).isoformat(timespec="milliseconds"), said
+    )
+
+
+@register.simple_tag(takes_context=True)
+def time_left(context: dict[str, Any], at: float) -> SafeString:
+    """How long until then, which the script counts down and colours."""
+    left = at - context["now"]
+    return format_html(
+        '<time datetime="{}" data-left class="{}">{}</time>',
+        _utc(at).isoformat(timespec="milliseconds"),
+        urgency(left),
+        _coarse(left) if left > 0 else "expired",
+    )
+
+
+@register.simple_tag(takes_context=True)
+def left_seconds(context: dict[str, Any], at: float) -> int:
+    """Whole minutes until then, in seconds, at most a day, for a progress bar."""
+    return max(0, min(86400, int((at - context["now"]) // 60 * 60)))
+
+
+@register.filter
+def urgency(left: float) -> str:
+    """The class that colours a time left, in seconds; the script uses the same limits."""
+    if left <= 0:
+        return "left-over"
+    return "left-now" if left < 300 else "left-soon" if left < 3600 else "left-later"
+
+
+def _coarse(passed: float) -> str:
+    """Coarse on purpose: the text changes once a minute, so that unchanged data answers 204."""
+    return "less than a minute" if abs(passed) < 60 else duration(abs(passed) // 60 * 60)
+
+
+@register.filter
+def chart(series: Any) -> str:
+    """A series as JSON for the charts' script: columns by name, gaps as null."""
+    columns = {name: getattr(series, name) for name in series.__slots__}
+    return json.dumps(columns, separators=(",", ":"), allow_nan=False)
+
+
+@register.simple_tag(takes_context=True)
+def query(context: dict[str, Any], **changes: Any) -> str:
+    """The present address's query with some parameters changed (None removes one)."""
+    params = context["request"].GET.copy()
+    for name, value in changes.items():
+        if value is None or value == "":
+            params.pop(name, None)
+        else:
+            params[name] = str(value)
+    return f"?{params.urlencode()}" if params else "?"
+
+
+@register.filter
+def json_text(value: Any) -> str:
+    """JSON as text with NaN and the like as Python writes them; never raises."""
+    try:
+        written = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError):
+        return "too deep or too long to show"
+    return text.printable(written, lines=True)
+
+
+@register.simple_tag
+def json_tree(value: Any) -> SafeString:
+    """Nested <details> for a JSON value; what is too deep or too much is said, not shown."""
+    budget = [_NODES]
+    return _node("", value, budget, 0)
+
+
+def _node(key: object, value: Any, budget: list[int], depth: int) -> SafeString:
+    budget[0] -= 1
+    label = format_html('<span class="json-key">{}</span> ', short(key, 200)) if key != "" else ""
+    if not isinstance(value, (dict, list)):
+        return format_html("<div>{}{}</div>", label, _leaf(value))
+    total = len(value)
+    kind = "{}" if isinstance(value, dict) else "[]"
+    noun = "key" if isinstance(value, dict) else "item"
+    said = f"{kind} {total:,} {noun}{'' if total == 1 else 's'}"
+    if depth >= _DEEPEST or budget[0] <= 0:
+        return format_html('<div>{}<i class="json-note">{}, see the raw text</i></div>', label, said)
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    inner = []
+    for name, found in pairs:
+        if budget[0] <= 0:
+            inner.append(format_html('<i class="json-note">{}</i>', "more in the raw text"))
+            break
+        inner.append(_node(name, found, budget, depth + 1))
+    is_open = " open" if depth < 3 else ""
+    return format_html(
+        '<details class="json-node"{}><summary>{}<span class="json-note">{}</span></summary>{}</details>',
+        is_open,
+        label,
+        said,
+        format_html_join("", "{}", ((item,) for item in inner)),
+    )
+
+
+def _leaf(value: Any) -> SafeString:
+    if isinstance(value, str):
+        cut = value if len(value) <= _LONG_TEXT else value[:_LONG_TEXT] + "…"
+        return format_html('<bdi class="json-text">{}</bdi>', lines(cut))
+    if isinstance(value, float) and not math.isfinite(value):
+        return format_html('<span class="json-odd">{}</span>', json.dumps(value))
+    try:
+        written = json.dumps(value)
+    except ValueError:
+        written = "a number with too many digits"
+    return format_html('<span class="json-value">{}</span>', written)
+
+
+@register.filter
+def latency(milliseconds: float) -> str:
+    """Rounded, so that a refresh of unchanged data answers 204."""
+    return "under 1 ms" if milliseconds < 1 else f"{milliseconds:,.0f} ms"
+
+
+@register.filter
+def label(name: str) -> str:
+    """A fact's name as a label."""
+    return text.printable(name).replace("_", " ").capitalize()
+
+
+@register.filter
+def raw_text(raw: bytes) -> str:
+    """Stored bytes as text, those that are not UTF-8 as \\xff."""
+    return to_text(raw)
+
+
+@register.filter
+def quoted(value: str) -> str:
+    """For the query of an address; survives what UTF-8 cannot carry."""
+    return quote(value.encode("utf-8", "surrogatepass"), safe="")
+
+
+@register.simple_tag
+def config_value(key: str, value: Any) -> SafeString:
+    """A configuration value in short: times as times, the rest as JSON."""
+    if key.endswith(_TIME_KEYS) and isinstance(value, (int, float)):
+        return format_html("{}", moment(read_moment(value)))
+    if isinstance(value, (dict, list)) and value:
+        return format_html('<div class="json-tree">{}</div>', _node("", value, [_NODES // 10], 2))
+    return _leaf(value)

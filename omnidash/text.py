@@ -1,0 +1,95 @@
+"""Text from a store, made fit to show, to put into an address, and to hide secrets in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_UNSEEN_IN_LINES = re.compile(_UNSEEN.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+# Zero-width (non-)joiners hold emoji and many scripts together.
+_JOINERS = "\u200c\u200d"
+
+MASK = "••••••"
+_SECRET_KEY = re.compile(
+    r"passw|passphrase|pwd|secret|token|api[-_. ]?key|access[-_. ]?key|private[-_. ]?key|credential"
+    r"|(^|[-_. :])auth|bearer|cookie|signature|dsn$|connection[-_. ]?string",
+    re.IGNORECASE,
+)
+_URL_USER = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s\"'<>]*@")
+_URL_OPTION = re.compile(
+    r"([?&;](?:[\w.-]*(?:token|secret|passw\w*|api_?key|sig(?:nature)?|auth|key))=)[^&#\s\"'<>]+",
+    re.IGNORECASE,
+)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with what cannot be seen made visible: bytes that are not UTF-8 as `\\xff`, control
+    characters as their pictures, direction marks by number, lone surrogates as U+FFFD. `lines`
+    keeps line breaks and tabs. The answer can always be encoded as UTF-8."""
+    return (_UNSEEN_IN_LINES if lines else _UNSEEN).sub(_picture, text)
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if match[0] in _JOINERS:
+        return match[0]
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if 0xD800 <= code <= 0xDFFF:
+        return "\ufffd"
+    return f"\\x{code:02x}" if code < 0x100 else f"⟨U+{code:04X}⟩"
+
+
+def ref(*parts: str) -> str:
+    """An address segment for names that may hold anything, empty included: base64url, joined by ~."""
+    return "~".join(
+        base64.urlsafe_b64encode(part.encode("utf-8", "surrogatepass")).decode().rstrip("=") or "_"
+        for part in parts
+    )
+
+
+def from_ref(segment: str, count: int) -> tuple[str, ...]:
+    """The names that `ref` was made of. ValueError if it was not made by `ref`."""
+    parts = segment.split("~")
+    if len(parts) != count:
+        raise ValueError("not an address of a record")
+    return tuple("" if part == "_" else _decoded(part) for part in parts)
+
+
+def _decoded(part: str) -> str:
+    try:
+        padded = part + "=" * (-len(part) % 4)
+        raw = base64.b64decode(padded, altchars=b"-_", validate=True)
+        return raw.decode("utf-8", "surrogatepass")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise ValueError("not an address of a record") from error
+
+
+def is_secret(key: str) -> bool:
+    """True if a setting of this name usually holds a secret."""
+    return bool(_SECRET_KEY.search(key))
+
+
+def masked(value: Any, key: str = "") -> Any:
+    """The JSON value with secrets hidden: by the names of their keys, and inside URLs."""
+    if value is not None and not isinstance(value, (bool, dict, list)) and is_secret(key):
+        return MASK
+    if isinstance(value, dict):
+        return {name: masked(found, f"{key}.{name}") for name, found in value.items()}
+    if isinstance(value, list):
+        return [masked(found, key) for found in value]
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def masked_text(text: str) -> str:
+    """Free text with the credentials inside its URLs hidden."""
+    return _URL_OPTION.sub(rf"\1{MASK}", _URL_USER.sub(rf"\1{MASK}@", text))

@@ -1,0 +1,91 @@
+"""The agent registry, and one agent."""
+
+from __future__ import annotations
+
+import time
+
+from django.http import Http404, HttpRequest, HttpResponse
+
+from omnidash import health
+from omnidash.htmx import page
+from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
+from omnidash.text import from_ref
+from storage.base import AgentQuery, ResultQuery
+from storage.records import Agent
+
+_RECENT = 10
+_TOPICS_SHOWN = 200  # a longer list of suggestions helps nobody
+
+
+def agents(request: HttpRequest, store: str) -> HttpResponse:
+    entry = request.entry  # type: ignore[attr-defined]
+    now = time.time()
+    asked = AgentsQuery.read(request.GET)
+    order = asked.value("order")
+    query = AgentQuery(
+        topic=asked.cleaned_data.get("topic") or None,
+        text=asked.value("q"),
+        tool=asked.cleaned_data.get("tool") or None,
+        order=order.lstrip("-"),
+        descending=order.startswith("-"),
+        offset=asked.offset,
+        limit=PAGE_ROWS,
+    )
+    state = asked.value("state")
+
+    def keep(agent: Agent) -> bool:
+        return health.agent_state(agent, now).word == state
+
+    entry.history.refresh()
+    found = entry.store.agent_page(query, keep if state else None)
+    rows = [
+        (agent, health.agent_state(agent, now), entry.history.of_agent(agent.topic, agent.name))
+        for agent in found.rows
+    ]
+    topics = entry.store.topics()
+    context = {
+        "asked": asked,
+        "found": found,
+        "rows": rows,
+        "grouped": order == "topic",
+        "pager": Pager(asked.offset, len(rows), found.total),
+        "topics": topics[:_TOPICS_SHOWN],
+        "topic_count": len(topics),
+        "states": list(health.STATES),
+    }
+    return page(request, "agents/index.html", "agents/_table.html", context)
+
+
+def agent(request: HttpRequest, store: str, ref: str) -> HttpResponse:
+    entry = request.entry  # type: ignore[attr-defined]
+    now = time.time()
+    try:
+        topic, name = from_ref(ref, 2)
+    except ValueError:
+        raise Http404 from None
+    entry.history.refresh()
+    found = entry.store.agent(topic, name)
+    settings = [
+        (key, found.config.get(key), default)
+        for key, default in health.SUBSCRIPTION_DEFAULTS.items()
+    ]
+    settings += [
+        (key, value, None)
+        for key, value in found.config.items()
+        if key not in health.SUBSCRIPTION_DEFAULTS
+    ]
+    context = {
+        "agent": found,
+        "state": health.agent_state(found, now),
+        "settings": settings,
+        "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
+        "figures": entry.history.of_agent(topic, name),
+        "series": entry.history.series(now, 60, topic, name),
+        "events": entry.history.recent(topic, name)[: 2 * _RECENT],
+        "errors": entry.history.errors(topic, name)[:_RECENT],
+        "results": entry.store.result_page(
+            ResultQuery(topic=topic, agent=name, limit=_RECENT)
+        ),
+        "oldest": entry.history.oldest(),
+    }
+    return page(request, "agents/agent.html", "agents/_agent.html", context)

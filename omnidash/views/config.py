@@ -1,0 +1,75 @@
+"""Configuration: every key, what OmniDaemon's own mean, secrets hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from omnidash.htmx import page
+from omnidash.queries import PAGE_ROWS, ConfigQuery, Pager
+from omnidash.text import is_secret, masked, masked_text
+from storage.records import ConfigEntry, to_text
+
+# OmniDaemon's own keys and what they do (omnidaemon: agent_runner/runner.py, supervisor_storage.py,
+# event_bus/redis_stream_bus.py).
+SYSTEM_KEYS = {
+    "_omnidaemon_start_time": "When the first agent registered; a clean stop empties it.",
+    "_omnidaemon_runner_id": "The runner that set the start time; a clean stop empties it.",
+    "_supervisor_registry": "Names of the agents that run in supervised processes.",
+}
+SYSTEM_PREFIXES = {
+    "_subscription_active:": "Consumers of this group stop when it is false or gone.",
+    "supervisor:": "What this agent's supervisor last said of itself.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A configuration entry as shown: `meaning` is set for system keys, secrets are masked."""
+
+    key: str
+    meaning: str
+    value: Any
+    preview: str
+    size: int
+    problem: str
+    truncated: bool
+
+
+def config(request: HttpRequest, store: str) -> HttpResponse:
+    entry = request.entry  # type: ignore[attr-defined]
+    asked = ConfigQuery.read(request.GET)
+    listing = entry.store.config_listing()
+    text = asked.value("q").casefold()
+    chosen = [found for found in listing.entries if text in found.key.casefold()]
+    chosen.sort(key=lambda found: (bool(_meaning(found.key)), found.key))
+    rows = [_row(found) for found in chosen[asked.offset : asked.offset + PAGE_ROWS]]
+    context = {
+        "asked": asked,
+        "rows": rows,
+        "pager": Pager(asked.offset, len(rows), len(chosen)),
+        "key_count": len(listing.entries),
+        "complete": listing.complete,
+    }
+    return page(request, "config/index.html", "config/_table.html", context)
+
+
+def _meaning(key: str) -> str:
+    if key in SYSTEM_KEYS:
+        return SYSTEM_KEYS[key]
+    return next((what for start, what in SYSTEM_PREFIXES.items() if key.startswith(start)), "")
+
+
+def _row(found: ConfigEntry) -> Row:
+    preview = "" if is_secret(found.key) else masked_text(to_text(found.raw[:2000]))
+    return Row(
+        key=found.key,
+        meaning=_meaning(found.key),
+        value=masked(found.value, found.key),
+        preview=preview,
+        size=found.size,
+        problem=found.problem,
+        truncated=found.truncated,
+    )

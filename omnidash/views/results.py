@@ -1,0 +1,92 @@
+"""Stored results: the list, one result, and its download."""
+
+from __future__ import annotations
+
+import time
+
+from django.http import Http404, HttpRequest, HttpResponse
+
+from omnidash.htmx import page
+from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
+from omnidash.text import from_ref
+from storage.base import ResultQuery
+from storage.records import Result, to_text
+
+_SEARCH = 0.1  # seconds that a look may search payloads for text
+_DEEP_SEARCH = 2.0  # seconds when the reader asked to look further
+_SUGGESTIONS = 200
+
+
+def results(request: HttpRequest, store: str) -> HttpResponse:
+    entry = request.entry  # type: ignore[attr-defined]
+    asked = ResultsQuery.read(request.GET)
+    text, within = asked.value("q"), asked.value("within")
+    query = ResultQuery(
+        order=asked.value("order"),
+        agent=asked.cleaned_data.get("agent") or None,
+        topic=asked.cleaned_data.get("topic") or None,
+        status=asked.cleaned_data.get("status") or None,
+        text=text,
+        within=within * 60 if within else None,
+        life=asked.value("life"),
+        offset=asked.offset,
+        limit=PAGE_ROWS,
+        budget=_DEEP_SEARCH if asked.value("deep") else _SEARCH,
+    )
+    found = entry.store.result_page(query)
+    facets = entry.store.result_facets()
+    context = {
+        "asked": asked,
+        "found": found,
+        "exact": list(entry.store.results_by_id([text]).values()) if text else [],
+        "counts": entry.counts(),
+        "expiring": entry.store.expiring(3600),
+        "pager": Pager(asked.offset, len(found.rows), found.total),
+        "facets": {name: values[:_SUGGESTIONS] for name, values in facets.items()},
+        "filtered": any(request.GET.get(name) for name in asked.fields if name != "order"),
+    }
+    return page(request, "results/index.html", "results/_table.html", context)
+
+
+_ENVELOPE = (
+    "correlation_id", "causation_id", "source", "delivery_attempts", "processing_consumer",
+    "runner_id", "reply_to",
+)  # fmt: skip
+
+
+def result(request: HttpRequest, store: str, ref: str) -> HttpResponse:
+    found = _result(request, ref)
+    envelope = found.body if isinstance(found.body, dict) else {}
+    context = {
+        "result": found,
+        "expired": found.expired(time.time()),
+        "parsed": found.parsed,
+        "raw": to_text(found.raw),
+        "envelope_keys": [
+            (key.replace("_", " ").capitalize(), envelope[key])
+            for key in _ENVELOPE
+            if envelope.get(key) is not None
+        ],
+    }
+    return page(request, "results/result.html", "results/_result.html", context)
+
+
+def download(request: HttpRequest, store: str, ref: str) -> HttpResponse:
+    """The stored text as it is; the file's name is ours, because the task's may be anything."""
+    found = _result(request, ref)
+    if found.truncated:
+        raise Http404
+    return HttpResponse(
+        found.raw,
+        content_type="application/json; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="result.json"'},
+    )
+
+
+def _result(request: HttpRequest, ref: str) -> Result:
+    try:
+        (task_id,) = from_ref(ref, 1)
+    except ValueError:
+        raise Http404 from None
+    found: Result = request.entry.store.result(task_id)  # type: ignore[attr-defined]
+    return found

@@ -1,0 +1,19 @@
+"""Storage: health with its evidence, fill levels, and everything that cannot be read."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from django.http import HttpRequest, HttpResponse
+
+from omnidash.htmx import page
+
+
+def storage(request: HttpRequest, store: str) -> HttpResponse:
+    entry = request.entry  # type: ignore[attr-defined]
+    inspection = entry.inspection()
+    facts = [
+        (group, list(members)) for group, members in groupby(inspection.facts, lambda f: f.group)
+    ]
+    context = {"inspection": inspection, "facts": facts, "counts": entry.counts()}
+    return page(request, "storage/index.html", "storage/_board.html", context)

@@ -1,0 +1,199 @@
+// Live refresh, ticking times, keyboard. The rules: never move what is read, never steal the focus,
+// nothing while the tab is hidden or the reader is in the middle of something.
+"use strict";
+(function () {
+  const EVERY = "omnidash-refresh"; // seconds between refreshes, remembered
+  const SLOWEST = 60;
+  let every = 2;
+  let errors = 0;
+  let timer = 0;
+  let asking = false;
+  const digests = new Map(); // part's id -> digest of what is on the screen
+
+  const root = () => document.querySelector("[data-live]");
+
+  // --- Live refresh ---
+
+  function busy() {
+    const selection = document.getSelection();
+    const at = document.activeElement;
+    const live = root();
+    return document.hidden
+      || Boolean(document.querySelector("dialog[open], [popover]:popover-open:not(#sidebar)"))
+      || (selection && !selection.isCollapsed && live && live.contains(selection.anchorNode))
+      || Boolean(at && live && live.contains(at) && at.matches("input, textarea, select"));
+  }
+
+  function say(word, state) {
+    const dot = document.querySelector("[data-live-dot]");
+    if (!dot) return;
+    dot.className = `status-dot ${state}`;
+    document.querySelector("[data-live-word]").textContent = word;
+  }
+
+  function plan() {
+    clearTimeout(timer);
+    if (!every || !root()) {
+      say("Paused", "");
+      return;
+    }
+    const wait = Math.min(SLOWEST, every * 2 ** Math.min(errors, 5));
+    say(errors ? "Retrying" : "Live", errors ? "status-red" : "status-green");
+    timer = setTimeout(refresh, wait * 1000);
+  }
+
+  function refresh() {
+    if (busy() || asking) {
+      plan();
+      return;
+    }
+    htmx.trigger(root(), "live");
+  }
+
+  function isLive(event) {
+    return event.detail.ctx.sourceElement === root();
+  }
+
+  document.addEventListener("htmx:config:request", (event) => {
+    const context = event.detail.ctx;
+    if (!isLive(event)) return;
+    asking = true;
+    const digest = digests.get(context.sourceElement.id);
+    if (digest) context.request.headers["X-Part"] = digest;
+  });
+
+  document.addEventListener("htmx:after:request", (event) => {
+    const response = event.detail.ctx.response;
+    if (!response || !isLive(event)) return;
+    const good = response.status < 400;
+    errors = good ? 0 : errors + 1;
+    if (response.status === 404) every = 0; // what was shown is gone for good
+    if (!good) return;
+    const notice = document.getElementById("notice");
+    if (root().hasAttribute("data-reload")) location.reload();
+    else if (notice && notice.hasAttribute("data-outage")) {
+      const empty = document.createElement("div");
+      empty.id = "notice";
+      empty.setAttribute("role", "status");
+      notice.replaceWith(empty);
+    }
+    const digest = response.headers.get("X-Part");
+    if (digest) digests.set(root().id, digest);
+  });
+
+  document.addEventListener("htmx:error", () => { errors += 1; });
+
+  document.addEventListener("htmx:finally:request", () => {
+    asking = false;
+    tick();
+    plan();
+  });
+
+  document.addEventListener("htmx:after:swap", tick);
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clearTimeout(timer);
+    else if (every) refresh();
+  });
+
+  function choose(seconds) {
+    every = seconds;
+    errors = 0;
+    try { localStorage.setItem(EVERY, String(seconds)); } catch { /* private window */ }
+    const select = document.querySelector("[data-live-every]");
+    if (select) select.value = String(seconds);
+    plan();
+  }
+
+  // --- Times: the server writes UTC, the reader sees the own zone, named at the foot ---
+
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+  function inUnits(seconds) {
+    const whole = Math.max(0, Math.floor(seconds));
+    for (const [size, unit, rest, restUnit] of [[86400, "d", 3600, "h"], [3600, "h", 60, "min"]]) {
+      if (whole >= size) {
+        const left = Math.floor((whole % size) / rest);
+        return `${Math.floor(whole / size)} ${unit}${left ? ` ${left} ${restUnit}` : ""}`;
+      }
+    }
+    return whole >= 60 ? `${Math.floor(whole / 60)} min` : `${whole} s`;
+  }
+
+  function clock(seconds) {
+    if (seconds >= 86400) return inUnits(seconds);
+    const whole = Math.floor(seconds);
+    const pad = (number) => String(number).padStart(2, "0");
+    const hours = Math.floor(whole / 3600);
+    return `${hours ? `${hours}:` : ""}${pad(Math.floor((whole % 3600) / 60))}:${pad(whole % 60)}`;
+  }
+
+  function show(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  function tick() {
+    const now = Date.now();
+    document.querySelectorAll("time[datetime]").forEach((element) => {
+      const at = Date.parse(element.getAttribute("datetime"));
+      if (Number.isNaN(at)) return;
+      const passed = (now - at) / 1000;
+      if (element.hasAttribute("data-moment")) show(element, full.format(at));
+      else if (element.hasAttribute("data-age")) {
+        show(element, passed < -2 ? `${inUnits(-passed)} ahead` : `${inUnits(passed)} ago`);
+      } else if (element.hasAttribute("data-left")) {
+        const left = -passed;
+        show(element, left <= 0 ? "expired" : clock(left));
+        element.className = left <= 0 ? "left-over" : left < 300 ? "left-now" : left < 3600 ? "left-soon" : "left-later";
+      }
+      if (!element.hasAttribute("data-moment")) element.title = full.format(at);
+    });
+    const foot = document.querySelector("[data-zone]");
+    if (foot) show(foot, zone);
+  }
+
+  // --- Keyboard and buttons ---
+
+  const pages = { o: "", a: "agents/", r: "results/", m: "metrics/", s: "storage/", c: "config/" };
+  let goes = false;
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, textarea, select")) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    if (goes && event.key in pages) {
+      location.assign(`/${document.body.dataset.store}/${pages[event.key]}`);
+    } else if (event.key === "/") {
+      const filter = document.querySelector("[data-filter]");
+      if (filter) { event.preventDefault(); filter.focus(); filter.select(); }
+    } else if (event.key === "?") document.getElementById("keys").togglePopover();
+    else if (event.key === "p") choose(every ? 0 : 2);
+    goes = event.key === "g";
+  });
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-live-every]")) choose(Number(event.target.value));
+  });
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const said = button.textContent;
+    try {
+      await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed here";
+    }
+    setTimeout(() => { button.textContent = said; }, 1500);
+  });
+
+  let remembered = null;
+  try { remembered = localStorage.getItem(EVERY); } catch { /* private window */ }
+  choose(["0", "2", "5", "15", "60"].includes(remembered) ? Number(remembered) : 2);
+  tick();
+  setInterval(tick, 1000);
+})();
