@@ -148,7 +148,7 @@ class Series:
     p95: list[float | None]
 
     @property
-    def rows(self) -> list[dict[str, float | int]]:
+    def rows(self) -> list[dict[str, int]]:
         """The counts as rows, newest first, of the minutes in which something happened."""
         columns = zip(self.starts, self.received, self.processed, self.failed, strict=True)
         names = ("start", "received", "processed", "failed")
@@ -167,4 +167,3 @@ def summed(tallies: Iterable[Tally]) -> Tally:
         if tally.last_seen is not None:
             total.last_seen = max(total.last_seen or 0.0, tally.last_seen)
     return total
-

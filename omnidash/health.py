@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from omnidash.figures import Figures
 from omnidash.text import printable
 from storage.base import Counts, Runner
-from storage.records import Agent, Moment, Supervisor
+from storage.records import Agent, Supervisor
 
 Level = Literal["good", "quiet", "warn", "bad"]
 
@@ -65,12 +65,8 @@ def heartbeat(supervisor: Supervisor, now: float) -> Literal["fresh", "late", "u
 
 
 def _last_sign(supervisor: Supervisor) -> float | None:
-    times = [t for t in (supervisor.last_heartbeat, supervisor.last_updated) if _known(t)]
-    return max(times, default=None)  # type: ignore[type-var]
-
-
-def _known(at: Moment) -> bool:
-    return isinstance(at, float)
+    moments = (supervisor.last_heartbeat, supervisor.last_updated)
+    return max((at for at in moments if isinstance(at, float)), default=None)
 
 
 STATES: dict[str, Level] = {
@@ -217,7 +213,3 @@ def _storage_lines(counts: Counts) -> list[Attention]:
 
 def _plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-
-

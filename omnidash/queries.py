@@ -1,4 +1,4 @@
-"""The queries of addresses, checked: a value that cannot be is named and left out, never an error."""
+"""Queries of addresses, checked: a value that cannot be is named and left out, never an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Query(forms.Form):
     @property
     def ignored(self) -> list[str]:
         """What is wrong with the query, by parameter."""
-        return [f"{name}: {' '.join(messages)}" for name, messages in self.errors.items()]
+        return [f"{name}: {' '.join(map(str, messages))}" for name, messages in self.errors.items()]
 
 
 class AgentsQuery(Query):

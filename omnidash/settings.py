@@ -127,7 +127,9 @@ def _omnidaemon_store(env: Mapping[str, str]) -> str:
     if backend == "json":
         return _json_url(_text(env, "JSON_STORAGE_DIR", ".omnidaemon_data"))
     if backend != "redis":
-        raise ImproperlyConfigured(f"STORAGE_BACKEND is {backend[:40]!a}: it must be json or redis.")
+        raise ImproperlyConfigured(
+            f"STORAGE_BACKEND is {backend[:40]!a}: it must be json or redis."
+        )
     url = _text(env, "REDIS_URL", "redis://localhost:6379")
     prefix = quote(_text(env, "REDIS_KEY_PREFIX", "omni"), safe="")
     joint = "&" if "?" in url else "?"

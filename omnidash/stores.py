@@ -16,7 +16,6 @@ from omnidash.history import History
 from storage import open_store
 from storage.base import Counts, Inspection, Store, StoreError
 
-
 _PIECES = 100  # addresses whose last good content is kept, each some 10 to 100 KB
 
 
@@ -88,6 +87,12 @@ class Entry:
 
 def _reader(request: HttpRequest) -> tuple[object, str]:
     return request.user.pk, request.get_full_path()
+
+
+class StoreRequest(HttpRequest):
+    """A request for a page of a store; `StoreMiddleware` sets the entry."""
+
+    entry: Entry
 
 
 @cache

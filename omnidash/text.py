@@ -17,7 +17,7 @@ _JOINERS = "\u200c\u200d"
 MASK = "••••••"
 _SECRET_KEY = re.compile(
     r"passw|passphrase|pwd|secret|token|api[-_. ]?key|access[-_. ]?key|private[-_. ]?key|credential"
-    r"|(^|[-_. :])auth|bearer|cookie|signature|dsn$|connection[-_. ]?string",
+    r"|(^|[-_. :])auth(?!or)|bearer|cookie|signature|dsn$|connection[-_. ]?string",
     re.IGNORECASE,
 )
 _URL_USER = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s\"'<>]*@")
@@ -50,7 +50,7 @@ def _picture(match: re.Match[str]) -> str:
 
 
 def ref(*parts: str) -> str:
-    """An address segment for names that may hold anything, empty included: base64url, joined by ~."""
+    """An address segment for names that may hold anything, or nothing: base64url, joined by ~."""
     return "~".join(
         base64.urlsafe_b64encode(part.encode("utf-8", "surrogatepass")).decode().rstrip("=") or "_"
         for part in parts
@@ -62,7 +62,10 @@ def from_ref(segment: str, count: int) -> tuple[str, ...]:
     parts = segment.split("~")
     if len(parts) != count:
         raise ValueError("not an address of a record")
-    return tuple("" if part == "_" else _decoded(part) for part in parts)
+    names = tuple("" if part == "_" else _decoded(part) for part in parts)
+    if ref(*names) != segment:
+        raise ValueError("not an address of a record")
+    return names
 
 
 def _decoded(part: str) -> str:

@@ -107,7 +107,7 @@ def duration(value: float | None) -> str:
     ):
         if whole >= size_:
             rest = whole % size_ // rest_size
-            return f"{whole // size_} {unit} {rest} {rest_unit}" if rest else f"{whole // size_} {unit}"
+            return f"{whole // size_} {unit}" + (f" {rest} {rest_unit}" if rest else "")
     return f"{whole // 60} min" if whole >= 60 else f"{whole} s"
 
 
@@ -218,7 +218,8 @@ def _node(key: object, value: Any, budget: list[int], depth: int) -> SafeString:
     noun = "key" if isinstance(value, dict) else "item"
     said = f"{kind} {total:,} {noun}{'' if total == 1 else 's'}"
     if depth >= _DEEPEST or budget[0] <= 0:
-        return format_html('<div>{}<i class="json-note">{}, see the raw text</i></div>', label, said)
+        note = f"{said}, see the raw text"
+        return format_html('<div>{}<i class="json-note">{}</i></div>', label, note)
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     inner = []
     for name, found in pairs:
@@ -228,7 +229,8 @@ def _node(key: object, value: Any, budget: list[int], depth: int) -> SafeString:
         inner.append(_node(name, found, budget, depth + 1))
     is_open = " open" if depth < 3 else ""
     return format_html(
-        '<details class="json-node"{}><summary>{}<span class="json-note">{}</span></summary>{}</details>',
+        '<details class="json-node"{}><summary>{}<span class="json-note">{}</span></summary>{}'
+        "</details>",
         is_open,
         label,
         said,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 
 from omnidash import health
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
+from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
 from storage.base import AgentQuery, ResultQuery
 from storage.records import Agent
@@ -17,8 +19,8 @@ _RECENT = 10
 _TOPICS_SHOWN = 200  # a longer list of suggestions helps nobody
 
 
-def agents(request: HttpRequest, store: str) -> HttpResponse:
-    entry = request.entry  # type: ignore[attr-defined]
+def agents(request: StoreRequest, store: str) -> HttpResponse:
+    entry = request.entry
     now = time.time()
     asked = AgentsQuery.read(request.GET)
     order = asked.value("order")
@@ -56,8 +58,8 @@ def agents(request: HttpRequest, store: str) -> HttpResponse:
     return page(request, "agents/index.html", "agents/_table.html", context)
 
 
-def agent(request: HttpRequest, store: str, ref: str) -> HttpResponse:
-    entry = request.entry  # type: ignore[attr-defined]
+def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
+    entry = request.entry
     now = time.time()
     try:
         topic, name = from_ref(ref, 2)
@@ -65,7 +67,7 @@ def agent(request: HttpRequest, store: str, ref: str) -> HttpResponse:
         raise Http404 from None
     entry.history.refresh()
     found = entry.store.agent(topic, name)
-    settings = [
+    settings: list[tuple[str, Any, int | None]] = [
         (key, found.config.get(key), default)
         for key, default in health.SUBSCRIPTION_DEFAULTS.items()
     ]
@@ -83,9 +85,7 @@ def agent(request: HttpRequest, store: str, ref: str) -> HttpResponse:
         "series": entry.history.series(now, 60, topic, name),
         "events": entry.history.recent(topic, name)[: 2 * _RECENT],
         "errors": entry.history.errors(topic, name)[:_RECENT],
-        "results": entry.store.result_page(
-            ResultQuery(topic=topic, agent=name, limit=_RECENT)
-        ),
+        "results": entry.store.result_page(ResultQuery(topic=topic, agent=name, limit=_RECENT)),
         "oldest": entry.history.oldest(),
     }
     return page(request, "agents/agent.html", "agents/_agent.html", context)

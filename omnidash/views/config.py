@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, ConfigQuery, Pager
-from omnidash.text import is_secret, masked, masked_text
+from omnidash.stores import StoreRequest
+from omnidash.text import MASK, is_secret, masked, masked_text
 from storage.records import ConfigEntry, to_text
 
 # OmniDaemon's own keys and what they do (omnidaemon: agent_runner/runner.py, supervisor_storage.py,
@@ -38,8 +39,8 @@ class Row:
     truncated: bool
 
 
-def config(request: HttpRequest, store: str) -> HttpResponse:
-    entry = request.entry  # type: ignore[attr-defined]
+def config(request: StoreRequest, store: str) -> HttpResponse:
+    entry = request.entry
     asked = ConfigQuery.read(request.GET)
     listing = entry.store.config_listing()
     text = asked.value("q").casefold()
@@ -63,11 +64,14 @@ def _meaning(key: str) -> str:
 
 
 def _row(found: ConfigEntry) -> Row:
-    preview = "" if is_secret(found.key) else masked_text(to_text(found.raw[:2000]))
+    meaning = _meaning(found.key)
+    # A system key ends in the name of an agent, which says nothing of its value.
+    name = "" if meaning else found.key
+    preview = MASK if is_secret(name) else masked_text(to_text(found.raw[:2000]))
     return Row(
         key=found.key,
-        meaning=_meaning(found.key),
-        value=masked(found.value, found.key),
+        meaning=meaning,
+        value=masked(found.value, name),
         preview=preview,
         size=found.size,
         problem=found.problem,

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import time
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, MetricsQuery, Pager
+from omnidash.stores import StoreRequest
 
 _ERRORS = 50
 _CHANGES = 10
 
 
-def metrics(request: HttpRequest, store: str) -> HttpResponse:
-    entry = request.entry  # type: ignore[attr-defined]
+def metrics(request: StoreRequest, store: str) -> HttpResponse:
+    entry = request.entry
     asked = MetricsQuery.read(request.GET)
     topic = asked.cleaned_data.get("topic") or None
     agent = asked.cleaned_data.get("agent") or None
     now = time.time()
     history = entry.history
     history.refresh()
-    rows, row_count = history.by_agent(
-        topic, agent, asked.value("order"), asked.offset, PAGE_ROWS
-    )
+    rows, row_count = history.by_agent(topic, agent, asked.value("order"), asked.offset, PAGE_ROWS)
     errors = history.errors(topic, agent)
     stored, unreadable = history.stored()
     context = {

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from omnidash import health
 from omnidash.htmx import page
+from omnidash.stores import StoreRequest
 from storage.base import ResultQuery
 
 WINDOW = 60  # minutes that the figures on top and the chart cover
 _ROWS = 6
 
 
-def overview(request: HttpRequest, store: str) -> HttpResponse:
-    entry = request.entry  # type: ignore[attr-defined]
+def overview(request: StoreRequest, store: str) -> HttpResponse:
+    entry = request.entry
     now = time.time()
     entry.history.refresh()
     counts, inspection = entry.counts(), entry.inspection()

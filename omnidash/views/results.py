@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
+from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
 from storage.base import ResultQuery
 from storage.records import Result, to_text
@@ -17,8 +18,8 @@ _DEEP_SEARCH = 2.0  # seconds when the reader asked to look further
 _SUGGESTIONS = 200
 
 
-def results(request: HttpRequest, store: str) -> HttpResponse:
-    entry = request.entry  # type: ignore[attr-defined]
+def results(request: StoreRequest, store: str) -> HttpResponse:
+    entry = request.entry
     asked = ResultsQuery.read(request.GET)
     text, within = asked.value("q"), asked.value("within")
     query = ResultQuery(
@@ -54,7 +55,7 @@ _ENVELOPE = (
 )  # fmt: skip
 
 
-def result(request: HttpRequest, store: str, ref: str) -> HttpResponse:
+def result(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     found = _result(request, ref)
     envelope = found.body if isinstance(found.body, dict) else {}
     context = {
@@ -71,7 +72,7 @@ def result(request: HttpRequest, store: str, ref: str) -> HttpResponse:
     return page(request, "results/result.html", "results/_result.html", context)
 
 
-def download(request: HttpRequest, store: str, ref: str) -> HttpResponse:
+def download(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     """The stored text as it is; the file's name is ours, because the task's may be anything."""
     found = _result(request, ref)
     if found.truncated:
@@ -83,10 +84,10 @@ def download(request: HttpRequest, store: str, ref: str) -> HttpResponse:
     )
 
 
-def _result(request: HttpRequest, ref: str) -> Result:
+def _result(request: StoreRequest, ref: str) -> Result:
     try:
         (task_id,) = from_ref(ref, 1)
     except ValueError:
         raise Http404 from None
-    found: Result = request.entry.store.result(task_id)  # type: ignore[attr-defined]
+    found: Result = request.entry.store.result(task_id)
     return found

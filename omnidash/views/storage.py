@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from omnidash.htmx import page
+from omnidash.stores import StoreRequest
 
 
-def storage(request: HttpRequest, store: str) -> HttpResponse:
-    entry = request.entry  # type: ignore[attr-defined]
+def storage(request: StoreRequest, store: str) -> HttpResponse:
+    entry = request.entry
     inspection = entry.inspection()
     facts = [
         (group, list(members)) for group, members in groupby(inspection.facts, lambda f: f.group)
