@@ -24,6 +24,9 @@ atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
 (DATA_DIR / "static").mkdir()
 os.environ["OMNIDASH_DATA_DIR"] = str(DATA_DIR)
 os.environ["OMNIDASH_STORES"] = f"default=json://{DATA_DIR}/store"
+# The omnidaemon package makes its folder wherever it is imported: not in the source tree, please,
+# where `make run` would take it for a store.
+os.environ["JSON_STORAGE_DIR"] = str(DATA_DIR / "omnidaemon")
 os.environ["OMNIDASH_LOG_LEVEL"] = "warning"
 os.environ["DJANGO_SETTINGS_MODULE"] = "omnidash.settings"
 # Playwright keeps an event loop running in the thread of the tests that use it, where Django
