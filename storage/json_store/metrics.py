@@ -1,0 +1,119 @@
+"""Metrics: `metrics.json`, a list that grows at its end and is trimmed at its front."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from storage.base import MetricBatch
+from storage.json_store.layout import Listing, Unreadable
+from storage.json_store.store import JsonFiles
+from storage.records import Metric, read_metric
+
+CAP = 10_000  # OmniDaemon's own
+
+
+def _saved_at(value: object) -> object:
+    return value.get("saved_at") if isinstance(value, dict) else None
+
+
+def _digest(value: object) -> str:
+    """The same for the same event in any version of the file."""
+    try:
+        canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONEncodeError, TypeError):
+        canonical = repr(value).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(canonical, digest_size=8).hexdigest()
+
+
+def _cursor_of(values: list[Any], position: int) -> str:
+    """Names one event by what it is, because its place changes whenever the front is trimmed."""
+    value = values[position]
+    digest = _digest(value)
+    equal = 0
+    for earlier in range(position - 1, -1, -1):
+        if _saved_at(values[earlier]) != _saved_at(value):
+            break
+        equal += _digest(values[earlier]) == digest
+    return f"{_saved_at(value)!r}|{digest}|{equal}"
+
+
+def _position_after(values: list[Any], cursor: str) -> int | None:
+    """Where to go on reading, or None if the cursor's event is there no longer."""
+    saved_at, digest, equal = cursor.rsplit("|", 2)
+    found: list[int] = []
+    for position in range(len(values) - 1, -1, -1):
+        value = values[position]
+        if repr(_saved_at(value)) == saved_at and _digest(value) == digest:
+            found.append(position)
+        elif found:
+            break
+    if not found:
+        return None
+    # found goes backwards; of events equal in everything the cursor's is the one counted.
+    return found[max(0, len(found) - 1 - int(equal))] + 1
+
+
+def _ids(values: list[Any], first: int) -> Iterator[str]:
+    """Names in order: the time of an event, and its number among those of the same time."""
+    before, count = "", 0
+    start = first
+    while start > 0 and _saved_at(values[start - 1]) == _saved_at(values[first]):
+        start -= 1
+    for position in range(start, len(values)):
+        saved_at = _saved_at(values[position])
+        name = repr(saved_at) if isinstance(saved_at, float) else before or "0"
+        count = count + 1 if name == before else 0
+        before = name
+        if position >= first:
+            yield f"{name}-{count:04d}"
+
+
+def _metric(event_id: str, value: object) -> Metric:
+    if isinstance(value, Unreadable):
+        return Metric(event_id, "unreadable", problem=value.reason)
+    try:
+        return read_metric(event_id, value)
+    except RecursionError:
+        return Metric(event_id, "unreadable", problem="nested too deep")
+
+
+class JsonMetrics(JsonFiles):
+    """The metrics' part of the store."""
+
+    def save_metric(self, metric_data: dict[str, Any]) -> None:
+        """Written through at once, unlike OmniDaemon, which keeps up to 99 in memory."""
+        event = {**metric_data, "saved_at": time.time()}
+        self._change(self._metrics, lambda document: (document.extended([event], CAP), None))
+
+    def get_metrics(self, topic: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        document = self._metrics.document()
+        found: list[dict[str, Any]] = []
+        for position in range(len(document.values) - 1, -1, -1):
+            if len(found) >= limit:
+                break
+            value = document.values[position]
+            if isinstance(value, dict) and (not topic or value.get("topic") == topic):
+                found.append(document.copy_of(position))
+        return found
+
+    def clear_metrics(self) -> int:
+        return self._change(
+            self._metrics, lambda document: (Listing(b"[]", []), len(document.values))
+        )
+
+    def metrics_after(self, cursor: str | None, limit: int = 10_000) -> MetricBatch:
+        values = self._metrics.document().values
+        first = _position_after(values, cursor) if cursor else 0
+        gap = first is None
+        start = first or 0
+        end = min(len(values), start + limit)
+        if start == end:
+            return MetricBatch([], "" if gap else cursor or "", end < len(values), len(values), gap)
+        names = _ids(values, start)
+        events = [_metric(next(names), values[position]) for position in range(start, end)]
+        return MetricBatch(events, _cursor_of(values, end - 1), end < len(values), len(values), gap)

@@ -1,0 +1,95 @@
+"""Who owns the directory: a running OmniDaemon keeps these files in memory and writes them whole,
+so that a change from outside is undone, and a second writer loses data of the first."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from storage.json_store.layout import Unreadable
+from storage.records import Supervisor, read_supervisor
+
+QUIET = 120.0  # two heartbeats of OmniDaemon: no change for longer says that nobody writes
+_START_SLACK = 60.0  # a supervisor notes its start this long after its process began, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """`live`: a runner is at work. `unproven`: it may be idle or have crashed. `free`: it was
+    stopped cleanly or never ran."""
+
+    state: Literal["live", "unproven", "free"]
+    evidence: list[str] = field(default_factory=list)
+
+
+def judge(config: Mapping[str, Any] | None, last_change: float | None, now: float) -> Owner:
+    """`config` None: it cannot be read. `last_change`: when somebody other than ourselves changed
+    a file of the store."""
+    if config is None:
+        return Owner("unproven", ["config.json cannot be read, so nothing tells whether one runs"])
+    alive = [
+        f"supervisor {item.agent_name!r} runs as process {item.pid}"
+        for item in supervisors_of(config)
+        if process_lives(item)
+    ]
+    started = config.get("_omnidaemon_start_time")
+    if alive:
+        return Owner("live", alive)
+    if started is None:
+        return Owner("free", ["no start time is stored: it was stopped cleanly or never ran"])
+    begun = f"it was started {_date(started)} and has not said that it stopped"
+    if last_change is None:
+        return Owner("unproven", [begun, "nobody has changed a file since we did"])
+    age = max(0.0, now - last_change)
+    if age <= QUIET:
+        return Owner("live", [begun, f"a file changed {age:.0f} s ago"])
+    return Owner("unproven", [begun, f"no file has changed for {age:.0f} s"])
+
+
+def _date(started: object) -> str:
+    if isinstance(started, (int, float)) and 0 < started < 1e11:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(started))
+    return "at an unreadable time"
+
+
+def supervisors_of(config: Mapping[str, Any]) -> Iterator[Supervisor]:
+    """All that have a state; an unregistered one has left null behind."""
+    for key, value in config.items():
+        if not key.startswith("supervisor:") or value is None:
+            continue
+        name = key.removeprefix("supervisor:")
+        if isinstance(value, Unreadable):
+            yield Supervisor(name, problem=value.reason)
+        else:
+            yield read_supervisor(name, value)
+
+
+def process_lives(supervisor: Supervisor) -> bool:
+    """True if its process exists on this host and is not another one with the same number: it has
+    to have begun shortly before the start that the supervisor noted."""
+    noted = supervisor.start_time
+    if not supervisor.pid or supervisor.pid < 1:
+        return False
+    begun = process_start(supervisor.pid)
+    if begun is None:
+        return False
+    return not isinstance(noted, float) or abs(begun - noted) <= _START_SLACK
+
+
+def process_start(pid: int) -> float | None:
+    """When a process began in Unix seconds; None if there is none, or it is only a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name in parentheses may hold anything, parentheses included.
+            fields = file.read().rpartition(b")")[2].split()
+        with open("/proc/uptime", "rb") as file:
+            uptime = float(file.read().split()[0])
+        if fields[0] in (b"Z", b"X"):
+            return None
+        ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+    return time.time() - (uptime - ticks)

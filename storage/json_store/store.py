@@ -1,0 +1,205 @@
+"""The four files of a store, and how one of them is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from storage import StoreURL
+from storage.base import Store, StoreBusy, StoreError, StoreUnavailable
+from storage.json_store import files
+from storage.json_store.files import Signature, StoreFile
+from storage.json_store.layout import (
+    Corrupt,
+    Document,
+    Listing,
+    Objects,
+    Unreadable,
+    parse_list,
+    parse_objects,
+)
+from storage.json_store.owner import Owner, judge
+
+DocumentT = TypeVar("DocumentT", bound=Document)
+AnswerT = TypeVar("AnswerT")
+
+_ATTEMPTS = 5
+
+
+class JsonFiles(Store):
+    """What all parts of the JSON store share."""
+
+    backend = "json"
+    can_expire_natively = False
+    has_bus = False
+    metrics_lag = 99
+
+    def __init__(self, where: StoreURL, as_runner: bool = False) -> None:
+        self.address = where.safe
+        self.directory = where.path
+        self._as_runner = as_runner
+        self._agents = StoreFile(where.path, "agents.json", parse_objects, b"{}")
+        self._results = StoreFile(where.path, "results.json", parse_objects, b"{}")
+        self._metrics = StoreFile(where.path, "metrics.json", parse_list, b"[]")
+        self._config = StoreFile(where.path, "config.json", parse_objects, b"{}")
+        self._statement = threading.local()
+
+    @property
+    def _files(self) -> tuple[StoreFile[Any], ...]:
+        return self._agents, self._results, self._metrics, self._config
+
+    def connect(self) -> None:
+        files.check_directory(self.directory)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.forget()
+
+    def _config_if_readable(self) -> Mapping[str, Any] | None:
+        try:
+            return self._config.document().values
+        except StoreError:
+            return None
+
+    def _last_change(self) -> float | None:
+        """When the newest of the files changed."""
+        found = [status.st_mtime for status in map(self._status, self._files) if status]
+        return max(found, default=None)
+
+    @staticmethod
+    def _status(file: StoreFile[Any]) -> os.stat_result | None:
+        try:
+            return files.status_of(file.path)
+        except StoreError:
+            return None
+
+    # Who owns the directory
+
+    def owner(self) -> Owner:
+        """Whether a running OmniDaemon owns the directory, with the evidence."""
+        files.check_directory(self.directory)
+        ours = self._our_writes()
+        changes = [
+            status.st_mtime
+            for file in self._files
+            if (status := self._status(file)) and ours.get(file.name) != files.signature_of(status)
+        ]
+        return judge(self._config_if_readable(), max(changes, default=None), time.time())
+
+    @contextmanager
+    def owner_stated_stopped(self) -> Iterator[None]:
+        """Within it, in this thread, an administrator vouches that no OmniDaemon runs here. That
+        settles what cannot be proven; it does not overrule signs of life."""
+        self._statement.stopped = True
+        try:
+            yield
+        finally:
+            self._statement.stopped = False
+
+    def _require_ownership(self) -> None:
+        if self._as_runner:
+            return
+        owner = self.owner()
+        evidence = "; ".join(owner.evidence)
+        if owner.state == "live":
+            raise StoreBusy(
+                f"a running OmniDaemon owns {self.directory} ({evidence}). It keeps these files in "
+                "memory and would undo the change: stop the runner, then try again; nothing changed"
+            )
+        if owner.state == "unproven" and not getattr(self._statement, "stopped", False):
+            raise StoreBusy(
+                f"it cannot be proven that OmniDaemon has stopped using {self.directory} "
+                f"({evidence}). Stop it cleanly, or have an administrator state that it is "
+                "stopped; nothing changed"
+            )
+
+    def _our_writes(self) -> dict[str, Signature]:
+        """The versions that we wrote ourselves: they are no sign of a runner."""
+        try:
+            found = files.read_generation(os.path.join(self.directory, files.LOCK_NAME))
+            noted = json.loads(found[0]) if found else {}
+            return {name: (int(a), int(b), int(c)) for name, (a, b, c) in noted.items()}
+        except (StoreError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def _note_our_write(self, lock: int, name: str, signature: Signature) -> None:
+        noted = json.dumps({**self._our_writes(), name: signature}).encode("ascii")
+        os.ftruncate(lock, os.pwrite(lock, noted, 0))
+
+    # Changing a file
+
+    def _change(
+        self,
+        file: StoreFile[DocumentT],
+        edit: Callable[[DocumentT], tuple[DocumentT | None, AnswerT]],
+    ) -> AnswerT:
+        """Replace a file by what `edit` makes of its present version (None: leave it). No other
+        process of ours writes in between, and a file that somebody else changed is read again."""
+        files.check_directory(self.directory)
+        self._require_ownership()
+        with files.directory_lock(self.directory) as lock:
+            for _ in range(_ATTEMPTS):
+                version = file.version()
+                try:
+                    document, answer = edit(file.checked(version))
+                except (Corrupt, RecursionError) as error:
+                    raise StoreUnavailable(f"{file.name}: {error}; nothing changed") from None
+                if document is None or self._replaced(file, document, version.signature, lock):
+                    return answer
+        raise StoreBusy(f"{file.path} is being changed by somebody else; nothing changed")
+
+    def _replaced(
+        self, file: StoreFile[DocumentT], document: DocumentT, was: Signature | None, lock: int
+    ) -> bool:
+        durable = not self._as_runner  # sample data need not survive a power cut
+        with files.errors_of_writing(file.path):
+            files.remove_leftovers(self.directory)
+            beside = files.write_beside(file.path, document.raw, durable)
+        try:
+            self._require_ownership()
+            present = files.status_of(file.path)
+            if (files.signature_of(present) if present else None) != was:
+                return False
+            with files.errors_of_writing(file.path):
+                status = files.move_into_place(beside, file.path, durable)
+        finally:
+            if os.path.exists(beside):
+                os.unlink(beside)
+        file.remember(document, status)
+        if not self._as_runner:
+            self._note_our_write(lock, file.name, files.signature_of(status))
+        return True
+
+    @staticmethod
+    def _trouble(file: StoreFile[Any]) -> str:
+        """Why a file's records cannot be read; empty if they can."""
+        try:
+            return file.version().problem
+        except StoreError as error:
+            return str(error)
+
+
+def objects_or_none(file: StoreFile[Objects]) -> Objects | None:
+    """The records, or None if they cannot be read though the store can."""
+    return _or_none(file)
+
+
+def listing_or_none(file: StoreFile[Listing]) -> Listing | None:
+    return _or_none(file)
+
+
+def _or_none(file: StoreFile[DocumentT]) -> DocumentT | None:
+    files.check_directory(os.path.dirname(file.path))
+    try:
+        return file.document()
+    except StoreError:
+        return None
+
+
+def is_readable(value: object) -> bool:
+    return not isinstance(value, Unreadable)
