@@ -10,7 +10,7 @@ from storage.base import AgentQuery, Page, RecordNotFound, StoreError, StoreUnav
 from storage.json_store.layout import Objects, Unreadable
 from storage.json_store.owner import supervisors_of
 from storage.json_store.store import JsonFiles
-from storage.records import Agent, Supervisor, json_kind, parse_json, read_agent, text_of
+from storage.records import Agent, Supervisor, json_kind, read_agent, text_of
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class JsonAgents(JsonFiles):
 
     def list_all_agents(self) -> dict[str, list[dict[str, Any]]]:
         document = self._agents.document()
-        values = {topic: parse_json(document.text(topic))[0] for topic in document.values}
+        values = {topic: document.copy_of(topic) for topic in document.values}
         found = {topic: _readable(value) for topic, value in values.items()}
         return {topic: agents for topic, agents in found.items() if agents}
 

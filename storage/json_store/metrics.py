@@ -44,7 +44,10 @@ def _cursor_of(values: list[Any], position: int) -> str:
 
 def _position_after(values: list[Any], cursor: str) -> int | None:
     """Where to go on reading, or None if the cursor's event is there no longer."""
-    saved_at, digest, equal = cursor.rsplit("|", 2)
+    parts = cursor.rsplit("|", 2)
+    if len(parts) != 3 or not parts[2].isdecimal():
+        return None
+    saved_at, digest, equal = parts
     found: list[int] = []
     for position in range(len(values) - 1, -1, -1):
         value = values[position]

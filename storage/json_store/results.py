@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from storage.base import Page, RecordNotFound, ResultQuery
-from storage.json_store.layout import Objects, Unreadable
+from storage.json_store.layout import Objects, Unreadable, parse_exactly
 from storage.json_store.store import JsonFiles
-from storage.records import RAW_LIMIT, Result, parse_json, read_result, text_of, to_bytes
+from storage.records import RAW_LIMIT, Result, read_result, to_bytes
 
 Facets = tuple[str, str, str]
 
@@ -95,7 +95,9 @@ class FacetIndex:
     """Agent, topic and status of every result of one version."""
 
     def __init__(self, document: Objects) -> None:
-        self.of: dict[str, Facets] = {key: _facets(value) for key, value in document.values.items()}
+        self.of: dict[str, Facets] = {
+            key: _facets(document, key, value) for key, value in document.values.items()
+        }
         columns = zip(*self.of.values(), strict=True) if self.of else ((), (), ())
         names = ("agent", "topic", "status")
         self.values = {
@@ -103,15 +105,15 @@ class FacetIndex:
         }
 
 
-def _facets(value: object) -> Facets:
+def _facets(document: Objects, key: str, value: object) -> Facets:
     envelope = value.get("result") if isinstance(value, dict) else None
     if not isinstance(envelope, dict):
         return "", "", ""
-    get = envelope.get
-    try:
-        return text_of(get("agent")), text_of(get("topic")), text_of(get("status"))
-    except RecursionError:
-        return "", "", ""
+    agent, topic, status = envelope.get("agent"), envelope.get("topic"), envelope.get("status")
+    if type(agent) is type(topic) is type(status) is str:
+        return agent, topic, status
+    row = _row_of(document, key)
+    return row.agent, row.topic, row.status
 
 
 class SearchIndex:
@@ -161,6 +163,13 @@ def read_row(task_id: str, value: object, size: int) -> Result:
         return read_result(task_id, value, size)
     except RecursionError:
         return Result(task_id, size=size, problem="nested too deep")
+
+
+def _row_of(document: Objects, key: str) -> Result:
+    value = document.values[key]
+    if not isinstance(value, Unreadable):
+        value = document.copy_of(key)  # with its integers exact
+    return read_row(key, value, document.size(key))
 
 
 class JsonResults(JsonFiles):
@@ -213,10 +222,7 @@ class JsonResults(JsonFiles):
         document = self._results.document()
         keys = document.derive(ResultIndex).keys(query, time.time())
         keys = _filtered(document, keys, query)
-        rows = [
-            read_row(key, document.values[key], document.size(key))
-            for key in keys[query.offset : query.offset + query.limit]
-        ]
+        rows = [_row_of(document, key) for key in keys[query.offset : query.offset + query.limit]]
         stored = len(document.values)
         return Page(rows, len(keys), searched=stored, of=stored)
 
@@ -228,7 +234,7 @@ class JsonResults(JsonFiles):
         text = document.text(task_id)
         row.raw, row.truncated = text[:RAW_LIMIT], len(text) > RAW_LIMIT
         if not row.truncated:
-            record, _ = parse_json(text)
+            record, _ = parse_exactly(text)
             row.body = record.get("result") if isinstance(record, dict) else None
         return row
 
@@ -239,9 +245,7 @@ class JsonResults(JsonFiles):
 
     @staticmethod
     def _row(document: Objects, task_id: str) -> Result | None:
-        if task_id not in document.values:
-            return None
-        return read_row(task_id, document.values[task_id], document.size(task_id))
+        return _row_of(document, task_id) if task_id in document.values else None
 
     def expiring(self, within: float) -> int | None:
         return self._results.document().derive(ResultIndex).expiring(time.time(), within)

@@ -19,7 +19,6 @@ from storage.json_store.layout import (
     Document,
     Listing,
     Objects,
-    Unreadable,
     parse_list,
     parse_objects,
 )
@@ -44,7 +43,7 @@ class JsonFiles(Store):
         self.directory = where.path
         self._as_runner = as_runner
         self._agents = StoreFile(where.path, "agents.json", parse_objects, b"{}")
-        self._results = StoreFile(where.path, "results.json", parse_objects, b"{}")
+        self._results = StoreFile(where.path, "results.json", _parse_results, b"{}")
         self._metrics = StoreFile(where.path, "metrics.json", parse_list, b"[]")
         self._config = StoreFile(where.path, "config.json", parse_objects, b"{}")
         self._statement = threading.local()
@@ -184,6 +183,10 @@ class JsonFiles(Store):
             return str(error)
 
 
+def _parse_results(raw: bytes) -> Objects:
+    return parse_objects(raw, exact=False)
+
+
 def objects_or_none(file: StoreFile[Objects]) -> Objects | None:
     """The records, or None if they cannot be read though the store can."""
     return _or_none(file)
@@ -199,7 +202,3 @@ def _or_none(file: StoreFile[DocumentT]) -> DocumentT | None:
         return file.document()
     except StoreError:
         return None
-
-
-def is_readable(value: object) -> bool:
-    return not isinstance(value, Unreadable)
