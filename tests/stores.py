@@ -8,13 +8,11 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 import redis
 
 from storage import open_store
@@ -130,6 +128,7 @@ class JsonBackend(Backend):
 class RedisBackend(Backend):
     def __init__(self, server: str, prefix: str = "omni") -> None:
         super().__init__("redis", f"{server}?prefix={quote(prefix, safe='')}")
+        self.server = server
         self.client = redis.Redis.from_url(server)
         self.prefix = prefix
 
@@ -170,51 +169,7 @@ def settled(store: Store) -> Counts:
     """The counts once the store has learnt all its results."""
     deadline = time.monotonic() + 60
     while not (counts := store.counts()).complete:
-        assert time.monotonic() < deadline, "the store never learnt all its results"
+        if time.monotonic() > deadline:
+            raise TimeoutError("the store never learnt all its results")
         time.sleep(0.01)
     return counts
-
-
-@pytest.fixture
-def json_backend(tmp_path: Path) -> Iterator[JsonBackend]:
-    """An empty JSON directory."""
-    folder = tmp_path / "store"
-    folder.mkdir()
-    backend = JsonBackend(folder)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def redis_backend(redis_url: str) -> Iterator[RedisBackend]:
-    """An empty Redis."""
-    backend = RedisBackend(redis_url)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture(params=["json", "redis"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    found: Backend = request.getfixturevalue(f"{request.param}_backend")
-    return found
-
-
-@pytest.fixture
-def store(backend: Backend) -> Store:
-    return backend.open()
-
-
-@pytest.fixture
-def json_fixture(json_backend: JsonBackend) -> JsonBackend:
-    """OmniDaemon's own JSON data, moved to the present."""
-    script = DATA / "copy_json_fixture.py"
-    subprocess.run([sys.executable, script, json_backend.folder], check=True)
-    return json_backend
-
-
-@pytest.fixture
-def redis_fixture(redis_url: str, redis_backend: RedisBackend) -> RedisBackend:
-    """OmniDaemon's own Redis data, moved to the present."""
-    script, data = DATA / "load_redis_fixture.py", DATA / "redis-small.jsonl.gz"
-    subprocess.run([sys.executable, script, data, redis_url, "--now", "--flush"], check=True)
-    return redis_backend
