@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 WORKERS ?= 2
+# More for pytest: make test ARGS="-k door"
+ARGS ?=
 
 # Named after what is to be installed: a changed file is a new stamp, an unchanged one costs nothing.
 hash = $(shell sha256sum $(1) | cut -c1-16)
@@ -19,7 +21,7 @@ run: $(RUN_STAMP)
 	@exec $(PYTHON) manage.py serve
 
 test: $(DEV_STAMP) tools
-	$(PYTHON) -m pytest -n $(WORKERS)
+	$(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
 
 check: lint test
 

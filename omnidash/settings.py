@@ -157,7 +157,8 @@ def _hosts(env: Mapping[str, str]) -> list[str]:
     if any("*" in host or "/" in host for host in hosts):
         # A host that is not checked is how DNS rebinding reaches a local dashboard.
         raise ImproperlyConfigured("OMNIDASH_HOSTS must be plain host names, without * or /.")
-    return hosts or ["127.0.0.1", "localhost", "[::1]"]
+    # These names always lead to this machine, so no rebinding uses them; health checks do.
+    return [*hosts, "127.0.0.1", "localhost", "[::1]"]
 
 
 def _bind(env: Mapping[str, str]) -> tuple[str, int]:

@@ -143,6 +143,12 @@ def test_named_stores_keep_their_order(tmp_path: Path) -> None:
     assert not sample
 
 
+def test_a_health_check_from_this_machine_is_never_a_wrong_host() -> None:
+    assert ours._hosts({}) == ["127.0.0.1", "localhost", "[::1]"]
+    given = ours._hosts({"OMNIDASH_HOSTS": "dash.example.org, .example.net"})
+    assert given == ["dash.example.org", ".example.net", "127.0.0.1", "localhost", "[::1]"]
+
+
 def test_the_secret_key_is_made_once_and_private(tmp_path: Path) -> None:
     first = ours._secret_key({}, tmp_path)
     assert len(first) >= 50
