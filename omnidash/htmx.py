@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -37,7 +38,7 @@ def page(
 ) -> HttpResponse:
     """The page `template` with `part` in it as `{{ part }}`, or for htmx the part alone.
 
-    A part carries its digest as `X-Part`. A refresh that sends the digest it has gets 204 when
+    A part carries its digest as `X-Part` and, for the side bar, counts as `X-Counts`. A refresh that sends the digest it has gets 204 when
     nothing changed, which htmx does not swap.
     """
     piece = render_to_string(part, context, request) if part else ""
@@ -55,6 +56,11 @@ def page(
         if status == 200 and request.headers.get("X-Part") == digest:
             response = HttpResponse(status=204)
         response.headers["X-Part"] = digest
+        if entry is not None:
+            counts = entry.known_counts()
+            known = {"agents": counts.agents, "results": counts.results}
+            shown = {noun: f"{count:,}" for noun, count in known.items() if count is not None}
+            response.headers["X-Counts"] = urlencode(shown)
     patch_vary_headers(response, ["HX-Request"])
     return response
 

@@ -186,6 +186,8 @@ class Store(ABC):
     """Where the store is, without secrets."""
     can_expire_natively: bool
     """The backend removes expired results itself; otherwise they stay until read or cleaned up."""
+    has_index: bool
+    """Results are listed through an index of their own, whose entries can outlive them."""
     has_bus: bool
     """OmniDaemon's event bus lies on the same server."""
     metrics_lag: int

@@ -259,8 +259,14 @@ def latency(milliseconds: float) -> str:
 
 @register.filter
 def label(name: str) -> str:
-    """A fact's name as a label."""
-    return text.printable(name).replace("_", " ").capitalize()
+    """The name of a fact or group as a label; a file's name stays as it is."""
+    shown = text.printable(name)
+    return shown if "." in shown else shown.replace("_", " ").capitalize()
+
+
+@register.filter
+def backend_name(backend: str) -> str:
+    return {"json": "JSON files"}.get(backend, backend.capitalize())
 
 
 @register.filter

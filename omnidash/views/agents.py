@@ -83,7 +83,7 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
         "figures": entry.history.of_agent(topic, name),
         "series": entry.history.series(now, 60, topic, name),
-        "events": entry.history.recent(topic, name)[: 2 * _RECENT],
+        "events": entry.history.recent(topic, name)[:_RECENT],
         "errors": entry.history.errors(topic, name)[:_RECENT],
         "results": entry.store.result_page(ResultQuery(topic=topic, agent=name, limit=_RECENT)),
         "oldest": entry.history.oldest(),

@@ -56,7 +56,11 @@
 
   document.addEventListener("htmx:config:request", (event) => {
     const context = event.detail.ctx;
-    if (!isLive(event)) return;
+    if (!isLive(event)) {
+      const body = context.request.body; // an address names only what is filtered by
+      [...body.keys()].forEach((name) => { if (body.get(name) === "") body.delete(name); });
+      return;
+    }
     asking = true;
     const digest = digests.get(context.sourceElement.id);
     if (digest) context.request.headers["X-Part"] = digest;
@@ -77,6 +81,10 @@
       empty.setAttribute("role", "status");
       notice.replaceWith(empty);
     }
+    new URLSearchParams(response.headers.get("X-Counts") || "").forEach((count, noun) => {
+      const shown = document.querySelector(`[data-count="${noun}"]`);
+      if (shown) show(shown, count);
+    });
     const digest = response.headers.get("X-Part");
     if (digest) digests.set(root().id, digest);
   });

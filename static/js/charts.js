@@ -3,7 +3,22 @@
 (function () {
   const charts = new Map(); // element -> { plot, data as text }
 
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // A canvas needs colours worked out; custom properties may refer to others.
+  function colour(name) {
+    const probe = document.createElement("i");
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  }
+
+  const pad = (number) => String(number).padStart(2, "0");
+
+  function clock(seconds) {
+    const at = new Date(seconds * 1000);
+    return `${pad(at.getHours())}:${pad(at.getMinutes())}`;
+  }
 
   function line(label, name, fill) {
     const stroke = colour(`--tblr-${name}`);
@@ -18,8 +33,8 @@
       height: 260,
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
-      axes: [{ stroke: grey, grid: { show: false }, ticks: grid }, { stroke: grey, grid, ticks: { show: false }, size: 48 }],
-      series: [{ label: "Time" }, line("Received", "azure", 10), line("Processed", "green"), line("Failed", "red", 15)],
+      axes: [{ stroke: grey, grid: { show: false }, ticks: grid, values: (_, splits) => splits.map(clock) }, { stroke: grey, grid, ticks: { show: false }, size: 48 }],
+      series: [{ label: "Time", value: (_, at) => (at === null ? "--" : clock(at)) }, line("Received", "azure", 10), line("Processed", "green"), line("Failed", "red", 15)],
     };
   }
 

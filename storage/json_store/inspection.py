@@ -105,7 +105,7 @@ class JsonInspection(JsonFiles):
             counts.results = len(results.values) - counts.expired
             counts.learnt = len(results.values)
             counts.forever = len(found.forever)
-            counts.results_indexed, counts.orphans = len(results.values), 0  # its own index
+            counts.results_indexed = len(results.values)
             counts.unreadable = len(found.problems)
         metrics = listing_or_none(self._metrics)
         if metrics is not None:

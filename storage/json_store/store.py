@@ -35,6 +35,7 @@ class JsonFiles(Store):
 
     backend = "json"
     can_expire_natively = False
+    has_index = False
     has_bus = False
     metrics_lag = 99
 
