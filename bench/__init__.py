@@ -1,0 +1,1 @@
+"""How fast the stores and the pages are: `python -m bench`."""

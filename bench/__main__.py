@@ -1,0 +1,166 @@
+"""`python -m bench`: print how fast we are, beside OmniDaemon and beside a lean client."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import redis
+
+from bench.measure import Row
+from bench.pages import TARGET_MS, PageRow, page_rows
+from bench.servers import redis_server
+from bench.stores import QUICK, Sizes, store_rows
+
+PAGES = "pages"
+INTRO = """# Benchmarks
+
+`make bench` measures this again. Every row is the median of interleaved runs on the same data in
+the same process: OmniDaemon's own store, ours, and *raw*, a lean Python client that fetches and
+parses the same data with as few round trips as it takes (pipelines, hiredis, orjson). Raw is a
+yardstick, not a physical limit. Only ratios within one run mean something; other machines have
+other milliseconds, and differences under a factor of two come and go.
+"""
+PAGES_INTRO = """## Pages
+
+Whole pages of the application, templates and middleware included, asked for by a logged-in reader.
+*Cold* is the first request of a new process. *Warm* is the median of later ones, each made more
+than a second after the one before and after new events and results were written, so that no
+answer was kept from before. To reach: {target:g} ms warm.
+"""
+
+
+def number(value: float | None) -> str:
+    """Three digits or so: more would pretend to a precision that is not there."""
+    if value is None:
+        return "–"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def store_table(rows: list[Row]) -> list[list[str]]:
+    head = [
+        "work",
+        "OmniDaemon ms",
+        "ours ms",
+        "raw ms",
+        "times faster",
+        "times of raw",
+        "to reach",
+    ]
+    return [head] + [
+        [
+            row.work,
+            number(row.theirs),
+            number(row.ours),
+            number(row.raw),
+            number(row.faster),
+            number(row.times_raw),
+            row.verdict,
+        ]
+        for row in rows
+    ]
+
+
+def page_table(rows: list[PageRow]) -> list[list[str]]:
+    head = ["page", "cold ms", "warm ms", "KB", f"≤ {TARGET_MS:g} ms"]
+    return [head] + [
+        [row.page, number(row.cold), number(row.median), f"{row.kilobytes:.0f}", row.verdict]
+        for row in rows
+    ]
+
+
+def plain(table: list[list[str]]) -> str:
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+
+    def line(cells: list[str]) -> str:
+        first, *rest = zip(cells, widths, strict=True)
+        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)])
+
+    return "\n".join(
+        [line(table[0]), "  ".join("-" * width for width in widths)]
+        + [line(cells) for cells in table[1:]]
+    )
+
+
+def markdown(table: list[list[str]]) -> str:
+    ruler = ["---", *["---:"] * (len(table[0]) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [table[0], ruler, *table[1:]])
+
+
+def machine(server: str) -> str:
+    """What this was measured on, in one line each."""
+    model = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text("utf-8"))
+        model = found[1] if found else model
+    except OSError:
+        pass
+    with redis.Redis.from_url(server) as client:
+        redis_version = client.info("server")["redis_version"]
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("omnidaemon", "redis", "hiredis", "orjson", "django")
+    )
+    return (
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}: {os.cpu_count()} cores ({model.strip()}), "
+        f"Python {platform.python_version()}, Redis {redis_version} on the same machine; "
+        f"{packages}."
+    )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes: only that it works")
+    parser.add_argument("--only", metavar="WORD", action="append", help="groups with this word")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    return parser.parse_args()
+
+
+def main() -> None:
+    asked = arguments()
+    size = QUICK if asked.quick else Sizes()
+
+    def wanted(group: str) -> bool:
+        return not asked.only or any(word in group for word in asked.only)
+
+    with redis_server() as server:
+        about = machine(server)
+        print(about, flush=True)
+        rows: list[Row] = []
+        for group, measure in store_rows(server, size).items():
+            if wanted(group):
+                print(f"measuring {group} …", file=sys.stderr, flush=True)
+                rows += measure()
+        pages: list[PageRow] = []
+        if wanted(PAGES):
+            print("measuring pages …", file=sys.stderr, flush=True)
+            pages = page_rows(server, size, quick=asked.quick)
+    if asked.quick:  # so little data that fixed costs decide
+        for row in rows:
+            row.target = row.limit = None
+    if rows:
+        print("\n" + plain(store_table(rows)))
+    if pages:
+        print(
+            f"\nwith {size.agents:,} agents, {size.results:,} results, {size.metrics:,} metrics "
+            f"in Redis\n\n{plain(page_table(pages))}"
+        )
+    if asked.markdown:
+        parts = [INTRO, f"{about}\n"]
+        if rows:
+            parts.append(f"## Stores\n\n{markdown(store_table(rows))}\n")
+        if pages:
+            parts.append(PAGES_INTRO.format(target=TARGET_MS))
+            parts.append(
+                f"{size.agents:,} agents, {size.results:,} results and {size.metrics:,} metrics in "
+                f"Redis:\n\n{markdown(page_table(pages))}\n"
+            )
+        asked.markdown.write_text("\n".join(parts), "utf-8")
+
+
+main()
