@@ -1,0 +1,320 @@
+"""A store that cannot be read: the frame stays, cause and time are said, and it comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from django.test import Client
+
+from tests.conftest import free_port
+from tests.pages import PAGES, elements, get_part, serving, text_of
+from tests.stores import Backend
+
+pytest_plugins = ["tests.store_fixtures"]
+pytestmark = pytest.mark.django_db
+
+
+class Server:
+    """A redis-server of one test's own, to be broken."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="omnidash-broken-")
+        self.options = options
+        self.start()
+
+    def start(self, *options: str) -> None:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--dir", self.folder, "--save", "", *self.options, *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                self.client().ping()
+                return
+            except redis.exceptions.BusyLoadingError:
+                return
+            except redis.exceptions.ConnectionError:
+                time.sleep(0.02)
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis(port=self.port, **options)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = Server()
+    yield found
+    found.stop()
+    shutil.rmtree(found.folder, ignore_errors=True)
+
+
+def fill(url: str) -> None:
+    from storage import open_store
+
+    store = open_store(url)
+    store.add_agent("topic", {"name": "known-agent"})
+    store.save_result("known-task", {"agent": "known-agent", "topic": "topic"}, 3600)
+    store.save_metric(
+        {
+            "event": "task_received",
+            "topic": "topic",
+            "agent": "known-agent",
+            "timestamp": time.time(),
+        }
+    )
+    store.close()
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
+def test_a_store_that_is_down_keeps_the_frame_and_the_last_good_data(
+    viewer_client: Client, server: Server, path: str
+) -> None:
+    fill(server.url)
+    with serving(prod=server.url):
+        good = text_of(viewer_client.get(f"/prod/{path}"))
+        server.stop()
+        time.sleep(1.1)  # what was learnt in the last second is served from memory
+        response = viewer_client.get(f"/prod/{path}")
+        assert response.status_code == 503
+        said = text_of(response)
+        assert "prod cannot be read since" in said
+        assert "refused" in said
+        assert "What is shown was good" in said
+        assert "Overview" in said, "the side bar is there"
+        if "known-agent" in good:
+            assert "known-agent" in said
+        assert elements(response, "div")
+        part = get_part(viewer_client, f"/prod/{path}")
+        assert part.status_code == 503
+        assert part.headers["HX-Retarget"] == "#notice"
+        server.start()
+        deadline = time.monotonic() + 10
+        while viewer_client.get(f"/prod/{path}").status_code != 200:
+            assert time.monotonic() < deadline, "it comes back by itself"
+            time.sleep(0.1)
+
+
+def test_a_store_that_never_answered_says_so_and_shows_no_zero(
+    viewer_client: Client, server: Server
+) -> None:
+    server.stop()
+    with serving(prod=server.url):
+        said = text_of(viewer_client.get("/prod/agents/"))
+    assert "It has not answered since OmniDash started" in said
+    assert "0 agents" not in said
+
+
+def test_one_store_that_is_down_does_not_touch_the_other(
+    viewer_client: Client, server: Server, json_fixture: Backend
+) -> None:
+    server.stop()
+    with serving(prod=server.url, dev=json_fixture.url):
+        assert viewer_client.get("/prod/").status_code == 503
+        assert viewer_client.get("/dev/").status_code == 200
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
+def test_a_frozen_server_is_said_within_the_time_that_people_wait(
+    viewer_client: Client, server: Server, path: str
+) -> None:
+    fill(server.url)
+    with serving(prod=server.url):
+        assert viewer_client.get(f"/prod/{path}").status_code == 200
+        time.sleep(2.1)
+        server.process.send_signal(signal.SIGSTOP)
+        before = time.monotonic()
+        response = viewer_client.get(f"/prod/{path}")
+        took = time.monotonic() - before
+        server.process.send_signal(signal.SIGCONT)
+    assert response.status_code == 503
+    assert "did not answer" in text_of(response)
+    assert took < 3  # the promise itself, not a measure of this machine
+
+
+def test_a_wrong_password_is_said_without_the_password(
+    viewer_client: Client, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.client().config_set("requirepass", "right")
+    url = server.url.replace("redis://", "redis://:hunter2@")
+    with serving(prod=url):
+        response = viewer_client.get("/prod/")
+        assert response.status_code == 503
+        assert "authentication failed" in text_of(response)
+        assert "hunter2" not in response.content.decode()
+        assert "hunter2" not in caplog.text
+
+
+def test_a_forbidden_command_is_named_and_the_rest_works(
+    viewer_client: Client, server: Server
+) -> None:
+    fill(server.url)
+    server.client().execute_command(
+        "ACL", "SETUSER", "u", "on", ">p", "~omni:*", "+@read", "+@connection", "+multi", "+exec",
+        "-@dangerous",
+    )  # fmt: skip
+    with serving(prod=server.url.replace("redis://", "redis://u:p@")):
+        page = viewer_client.get("/prod/storage/")
+        assert page.status_code == 200
+        assert "INFO" in text_of(page)
+        assert "known-agent" in text_of(viewer_client.get("/prod/agents/"))
+
+
+def test_a_server_that_is_loading_is_not_an_empty_one(
+    viewer_client: Client, server: Server
+) -> None:
+    client = server.client()
+    with client.pipeline() as pipe:
+        for number in range(20000):
+            pipe.set(f"omni:result:{number}", "x" * 500)
+        pipe.execute()
+    client.save()
+    server.process.kill()
+    server.process.wait()
+    server.start("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    with serving(prod=server.url):
+        response = viewer_client.get("/prod/")
+    assert response.status_code == 503
+    assert "loading" in text_of(response)
+
+
+def test_a_replica_is_read_without_a_write(viewer_client: Client, server: Server) -> None:
+    fill(server.url)
+    server.client().execute_command("REPLICAOF", "127.0.0.1", "1")
+    with serving(prod=server.url):
+        for path in PAGES.values():
+            response = viewer_client.get(f"/prod/{path}")
+            assert response.status_code == 200, text_of(response)[:300]
+        assert "replica" in text_of(viewer_client.get("/prod/storage/")).lower()
+
+
+def test_a_replica_that_lost_its_master_and_serves_nothing_stale_says_so(
+    viewer_client: Client, server: Server
+) -> None:
+    server.client().config_set("replica-serve-stale-data", "no")
+    server.client().execute_command("REPLICAOF", "127.0.0.1", "1")
+    with serving(prod=server.url):
+        response = viewer_client.get("/prod/")
+    assert response.status_code == 503
+    assert "master" in text_of(response).lower()
+
+
+def test_a_wrong_prefix_is_said_with_those_that_hold_data(
+    viewer_client: Client, server: Server
+) -> None:
+    fill(server.url + "?prefix=tenant")
+    with serving(prod=server.url):
+        said = text_of(viewer_client.get("/prod/storage/"))
+    assert "no OmniDaemon data under" in said
+    assert "tenant" in said
+
+
+def test_a_json_directory_that_is_not_there_is_said_by_path_and_not_made(
+    viewer_client: Client, tmp_path: Path
+) -> None:
+    folder = tmp_path / "missing"
+    with serving(prod=f"json://{folder}"):
+        response = viewer_client.get("/prod/")
+        assert response.status_code == 503
+        assert str(folder) in text_of(response)
+        assert "No such file" in text_of(response)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": [{"na', b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b"[1]", b"null"],
+    ids=["empty", "truncated", "BOM", "UTF-16", "a list", "null"],
+)  # fmt: skip
+def test_a_corrupt_file_is_not_shown_as_empty(
+    viewer_client: Client, json_fixture: Any, content: bytes
+) -> None:
+    (json_fixture.folder / "agents.json").write_bytes(content)
+    with serving(prod=json_fixture.url):
+        response = viewer_client.get("/prod/agents/")
+        assert response.status_code == 503
+        assert "agents.json" in text_of(response)
+        assert "0 agents" not in text_of(response)
+        assert viewer_client.get("/prod/results/").status_code == 200, "the other files work"
+        storage = viewer_client.get("/prod/storage/")
+        assert storage.status_code == 200
+        assert "do not restart" in text_of(storage)
+    assert (json_fixture.folder / "agents.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["fifo", "symlink", "directory"])
+def test_a_file_that_is_no_file_is_refused_not_waited_for(
+    viewer_client: Client, json_fixture: Any, kind: str
+) -> None:
+    path = json_fixture.folder / "agents.json"
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "symlink":
+        path.symlink_to("/etc/hostname")
+    else:
+        path.mkdir()
+    with serving(prod=json_fixture.url):
+        response = viewer_client.get("/prod/agents/")
+    assert response.status_code == 503
+    assert "agents.json" in text_of(response)
+
+
+@pytest.mark.parametrize(
+    "odd", ['[1]', '"x"', "null", "[" * 200_000, '{"result": {"n": ' + "9" * 5000 + "}}", "{bad"],
+    ids=["list", "text", "null", "deep", "long number", "bad JSON"],
+)  # fmt: skip
+def test_one_broken_result_is_one_marked_row(
+    viewer_client: Client, redis_url: str, odd: str
+) -> None:
+    fill(redis_url)
+    client = redis.Redis.from_url(redis_url)
+    client.set("omni:result:broken", odd)
+    client.zadd("omni:results:index", {"broken": time.time()})
+    client.lpush("omni:result:wrong-type", "x")
+    client.zadd("omni:results:index", {"wrong-type": time.time()})
+    with serving(prod=redis_url):
+        page = viewer_client.get("/prod/results/")
+        said = text_of(page)
+        assert "known-task" in said
+        assert len([e for e in elements(page, "tr") if e.get("class") == "row-bad"]) == 2
+        assert "expected string, is list" in said
+        from omnidash.text import ref
+
+        assert viewer_client.get(f"/prod/results/{ref('broken')}/").status_code == 200
+
+
+def test_json_values_that_break_browsers_are_shown_as_text(
+    viewer_client: Client, redis_url: str
+) -> None:
+    from omnidash.text import ref
+
+    body = '{"a": NaN, "b": 1e999, "c": "\\ud800", "d": 123456789012345678901234567890}'
+    record = '{"task_id": "odd", "result": ' + body + ', "saved_at": 1}'
+    redis.Redis.from_url(redis_url).set("omni:result:odd", record)
+    with serving(prod=redis_url):
+        response = viewer_client.get(f"/prod/results/{ref('odd')}/")
+        assert response.status_code == 200
+        said = text_of(response)
+    assert "NaN" in said
+    assert "123456789012345678901234567890" in said
+    assert json.loads(record.replace("NaN", "1"))["task_id"] == "odd"
