@@ -1,0 +1,15 @@
+"""OmniDaemon's data in Redis. Each part of the contract has its file; this puts them together."""
+
+from __future__ import annotations
+
+from storage.redis_store.agents import AgentPart
+from storage.redis_store.inspect import InspectPart
+
+__all__ = ["RedisStore"]
+
+
+class RedisStore(AgentPart, InspectPart):
+    """`redis://`, `rediss://` and `unix://` stores."""
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self.address}>"

@@ -1,0 +1,335 @@
+"""The connection to Redis: bounded waiting, one reconnect, and the driver's errors made ours.
+
+Commands are tuples of bytes, packed and sent together: `redis.Redis` and its pipelines spend more
+time on a command than Redis does. Replies are raw bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hiredis
+from redis import exceptions as driver
+from redis.backoff import NoBackoff
+from redis.connection import (
+    BlockingConnectionPool,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.retry import Retry
+
+from storage import StoreURL
+from storage.base import StoreDenied, StoreError, StoreReadOnly, StoreUnavailable
+
+Command = Sequence[bytes | str | int | float]
+ResponseError = driver.ResponseError
+
+TIMEOUT = 1.0  # seconds to connect, and between two pieces of an answer
+_SLOW = 0.2  # a failure that took longer is not tried again for a while …
+_PAUSE = 1.0  # … so that a page of many questions waits for a frozen server once
+_CONNECTIONS = 24
+_ATTEMPTS = 20  # of a transaction whose watched keys keep changing
+
+_REFUSALS = {
+    "READONLY": "is a read-only replica",
+    "OOM": "is out of memory and refuses writes (maxmemory, noeviction)",
+    "MISCONF": "refuses writes because it cannot save to disk",
+    "NOREPLICAS": "refuses writes because too few replicas are connected",
+}
+_OUTAGES = {
+    "LOADING": "is loading its data",
+    "BUSY": "is busy running a script",
+    "MASTERDOWN": "lost its master and serves no stale data (MASTERDOWN)",
+    "CLUSTERDOWN": "is a cluster that is down",
+    "MOVED": "is a node of a Redis Cluster, which OmniDaemon does not use",
+}
+_SYSTEM = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ENOENT: "there is no such socket",
+    errno.EACCES: "permission denied on the socket",
+    errno.EHOSTUNREACH: "no route to the host",
+    errno.ENETUNREACH: "the network is unreachable",
+    errno.ECONNRESET: "the connection was reset",
+    errno.EMFILE: "this process has too many open files",
+}
+
+
+class Client:
+    """One Redis database. Threads share it; each exchange takes a connection of its own."""
+
+    def __init__(self, where: StoreURL) -> None:
+        unix = where.scheme == "unix"
+        host = f"[{where.host}]" if ":" in where.host else where.host
+        self.name = f"Redis at {where.path if unix else f'{host}:{where.port}'}"
+        options: dict[str, Any] = {"path": where.path} if unix else {
+            "host": where.host, "port": where.port, "socket_connect_timeout": TIMEOUT,
+            "socket_keepalive": True,
+        }  # fmt: skip
+        kinds: dict[str, Any] = {
+            "unix": UnixDomainSocketConnection, "rediss": SSLConnection
+        }  # fmt: skip
+        self._pool: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]
+            connection_class=kinds.get(where.scheme, Connection),
+            max_connections=_CONNECTIONS,
+            timeout=TIMEOUT,
+            db=where.db,
+            username=where.username,
+            password=where.password,
+            socket_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),  # the driver's default keeps a worker waiting for a minute
+            protocol=2,
+            driver_info=None,  # CLIENT SETINFO may be denied, and costs two round trips
+            **options,
+        )
+        self._db = where.db
+        self._lock = threading.Lock()
+        self._closed_until = 0.0
+        self._cause = ""
+
+    def close(self) -> None:
+        self._pool.disconnect()
+
+    # Reading
+
+    def call(self, *command: bytes | str | int | float) -> Any:
+        """One command's reply; an error reply raises."""
+        reply = self.pipe([command])[0]
+        if isinstance(reply, ResponseError):
+            raise self._refused(reply, command) or _unexpected(reply, command)
+        return reply
+
+    def pipe(self, commands: Sequence[Command], *, denied_ok: bool = False) -> list[Any]:
+        """The replies of reading commands in one round trip. What is wrong with one record (a wrong
+        type) stays in its place as a ResponseError; what concerns all raises. `denied_ok` leaves
+        in place what the user of this connection may not do."""
+        if not commands:
+            return []
+        try:
+            replies = self._attempt(commands)
+        except _Stale:
+            replies = self._attempt(commands, last=True)
+        self._check(replies, commands, denied_ok)
+        return replies
+
+    def _attempt(self, commands: Sequence[Command], last: bool = False) -> list[Any]:
+        with self._connection(may_be_stale=not last) as link:
+            return _exchange(link, commands)
+
+    # Writing
+
+    def write(self, commands: Sequence[Command]) -> list[Any]:
+        """All of the commands or none, in one MULTI. Never sent twice."""
+        with self._connection() as link:
+            replies = self._multi(link, commands)
+        if replies is None:  # nothing is watched, so this cannot be
+            raise StoreError(f"{self.name} did not execute the change")
+        return replies
+
+    def transact(
+        self,
+        watched: Sequence[bytes],
+        plan: Callable[[Callable[[Sequence[Command]], list[Any]]], Sequence[Command]],
+    ) -> list[Any]:
+        """`plan` reads by the function it is given and says what to write; that is executed only if
+        the watched keys have not changed meanwhile, else all of it starts again."""
+        for _ in range(_ATTEMPTS):
+            with self._connection() as link:
+
+                def read(commands: Sequence[Command], link: Any = link) -> list[Any]:
+                    replies = _exchange(link, commands)
+                    self._check(replies, commands)
+                    return replies
+
+                try:
+                    read([("WATCH", *watched)])
+                    commands = plan(read)
+                    replies = self._multi(link, commands) if commands else []
+                    if not commands:
+                        read([("UNWATCH",)])
+                except BaseException:
+                    link.disconnect()  # it may still be watching
+                    raise
+            if replies is not None:
+                return replies
+        raise StoreError("the records kept changing meanwhile; nothing was done")
+
+    def _multi(self, link: Any, commands: Sequence[Command]) -> list[Any] | None:
+        """None if a watched key changed."""
+        framed: list[Command] = [("MULTI",), *commands, ("EXEC",)]
+        *queued, done = _exchange(link, framed)
+        self._check(queued, framed)
+        for reply, command in zip(queued, framed, strict=False):
+            if isinstance(reply, ResponseError):
+                raise _unexpected(reply, command)
+        if isinstance(done, ResponseError):
+            raise self._refused(done, ("EXEC",)) or _unexpected(done, ("EXEC",))
+        if done is None:
+            return None
+        self._check(done, commands)
+        for reply, command in zip(done, commands, strict=True):
+            if isinstance(reply, ResponseError):
+                raise _unexpected(reply, command)
+        return list(done)
+
+    # The edge: whatever the driver raises becomes ours
+
+    @contextmanager
+    def _connection(self, may_be_stale: bool = False) -> Iterator[Any]:
+        self._pass_breaker()
+        started = time.monotonic()
+        link: Any = None
+        try:
+            link = self._pool.get_connection()
+            yield link
+        except (driver.RedisError, OSError) as error:
+            took = time.monotonic() - started
+            if link is not None:
+                link.disconnect()
+                if may_be_stale and _lost(error):
+                    raise _Stale from None
+            cause = f"{self.name}: {self._explain(error)}"
+            self._trip(cause, took)
+            denied = _denied(error, ("SELECT",))
+            raise denied or StoreUnavailable(cause) from None
+        else:
+            self._closed_until = 0.0
+        finally:
+            if link is not None:
+                self._pool.release(link)
+
+    def _pass_breaker(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now < self._closed_until:
+                raise StoreUnavailable(self._cause)
+            if self._closed_until:  # one caller finds out whether the server is back
+                self._closed_until = now + _PAUSE
+
+    def _trip(self, cause: str, took: float) -> None:
+        with self._lock:
+            self._cause = cause
+            self._closed_until = time.monotonic() + _PAUSE if took > _SLOW else 0.0
+
+    def _explain(self, error: Exception) -> str:
+        """Why there is no answer, in plain words and without what the driver may quote."""
+        if isinstance(error, driver.AuthenticationError):
+            return "authentication failed"
+        if isinstance(error, driver.BusyLoadingError):
+            return _OUTAGES["LOADING"] + self._loaded()
+        if isinstance(error, driver.TimeoutError | TimeoutError):
+            return f"did not answer within {TIMEOUT:g} s"
+        if isinstance(error, driver.InvalidResponse):
+            return "what answers there is not Redis"
+        text = str(error)
+        if "max number of clients" in text:
+            return "max clients reached"
+        if "No connection available" in text:
+            return f"all {_CONNECTIONS} connections are busy"
+        if "DB index is out of range" in text:
+            return f"there is no database {self._db}"
+        return _system_cause(error)
+
+    def _loaded(self) -> str:
+        try:
+            link: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+            try:
+                text = _exchange(link, [("INFO", "persistence")])[0]
+            finally:
+                link.disconnect()
+        except (driver.RedisError, OSError):
+            return ""
+        percent = parse_info(text).get("loading_loaded_perc", "")
+        return f", {float(percent):.0f} %" if percent else ""
+
+    def _check(
+        self, replies: Sequence[Any], commands: Sequence[Command], denied_ok: bool = False
+    ) -> None:
+        for reply, command in zip(replies, commands, strict=False):
+            if isinstance(reply, ResponseError):
+                refused = self._refused(reply, command)
+                if refused and not (denied_ok and isinstance(refused, StoreDenied)):
+                    raise refused
+
+    def _refused(self, error: ResponseError, command: Command) -> StoreError | None:
+        """Our error for a reply that concerns more than the one record."""
+        code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+        if code in _REFUSALS:
+            return StoreReadOnly(f"{self.name} {_REFUSALS[code]}; nothing was changed")
+        if code in _OUTAGES:
+            return StoreUnavailable(f"{self.name} {_OUTAGES[code]}")
+        return _denied(error, command)
+
+
+_pack: Callable[[Any], bytes] = hiredis.pack_command
+
+
+class _Stale(Exception):
+    """A pooled connection was dead, as after a restart of the server."""
+
+
+def _exchange(link: Any, commands: Sequence[Command]) -> list[Any]:
+    link.send_packed_command([b"".join(map(_pack, commands))])
+    read, replies = link.read_response, []
+    for _ in commands:
+        try:
+            replies.append(read())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+def _denied(error: Exception, command: Command) -> StoreDenied | None:
+    if not isinstance(error, driver.NoPermissionError):
+        return None
+    word = command[0] if isinstance(command[0], str) else str(command[0])
+    if "key" in str(error):
+        return StoreDenied(f"Redis does not let this user read or write the keys of {word}")
+    return StoreDenied(f"Redis does not let this user run {word}")
+
+
+def _unexpected(error: ResponseError, command: Command) -> StoreError:
+    key = command[1] if len(command) > 1 else b""
+    where = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else ""
+    what = "has another type" if is_wrong_type(error) else f"Redis answered: {str(error)[:200]}"
+    return StoreError(f"{command[0]!s} {where[:200]}: {what}")
+
+
+def _lost(error: Exception) -> bool:
+    """A connection that broke, not one that was refused or did not answer."""
+    return isinstance(error, driver.ConnectionError) and not isinstance(
+        error, driver.AuthenticationError | driver.BusyLoadingError
+    )
+
+
+def _system_cause(error: BaseException) -> str:
+    """From the operating system's error that the driver wrapped."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, socket.gaierror):
+            return "the host name is unknown"
+        if isinstance(found, ssl.SSLError):
+            return f"TLS failed ({found.reason or 'no reason given'})"
+        if isinstance(found, OSError) and found.errno in _SYSTEM:
+            return _SYSTEM[found.errno]
+        found = found.__context__
+    return "the connection was lost"
+
+
+def is_wrong_type(reply: object) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
+
+
+def parse_info(raw: object) -> dict[str, str]:
+    """INFO's `name:value` lines."""
+    if not isinstance(raw, bytes):
+        return {}
+    lines = (line.partition(":") for line in raw.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}

@@ -1,0 +1,155 @@
+"""Configuration, and what OmniDaemon keeps in it: its runner, subscriptions and supervisors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from storage.base import ConfigListing, Runner
+from storage.records import (
+    RAW_LIMIT,
+    ConfigEntry,
+    Moment,
+    Supervisor,
+    moment,
+    parse_json,
+    text_of,
+    to_bytes,
+    to_text,
+)
+from storage.redis_store.agents import to_supervisor
+from storage.redis_store.client import ResponseError
+from storage.redis_store.keys import may_be_anothers
+from storage.redis_store.part import RedisPart
+from storage.redis_store.result_reading import kinds
+
+_SCAN_BUDGET = 0.05  # seconds a listing searches for further keys
+_READ = 500  # values in one MGET
+_START, _RUNNER = b"_omnidaemon_start_time", b"_omnidaemon_runner_id"
+_REGISTRY = b"_supervisor_registry"
+
+
+class ConfigPart(RedisPart):
+    def save_config(self, key: str, value: Any) -> None:
+        raw_key = to_bytes(key)
+        text = json.dumps(value, default=str).encode()
+        self._client.write([("SET", self._keys.config(raw_key), text)])
+        self._config.add(raw_key, self._config_scan.started)
+
+    def get_config(self, key: str, default: Any = None) -> Any:
+        raw = self._client.pipe([("GET", self._keys.config(to_bytes(key)))])[0]
+        if not isinstance(raw, bytes):
+            return default
+        value, problem = parse_json(raw)
+        return default if problem else value
+
+    def config_listing(self) -> ConfigListing:
+        keys, ended = self._config_scan.advance(_SCAN_BUDGET)
+        head = self._keys.config_head
+        names = [key[len(head) :] for key in keys if key.startswith(head)]
+        self._config.found(names, ended)
+        complete = self._config_scan.walks > 0
+        with self._config.lock:
+            wanted = set(self._config.keys)
+        if not complete:
+            wanted.update(self._system_keys())
+        return ConfigListing(self._read_entries(sorted(wanted)), complete)
+
+    def config_count(self) -> int | None:
+        """How many keys there are, once they have been searched for."""
+        keys, ended = self._config_scan.advance(0.0)
+        head = self._keys.config_head
+        self._config.found([key[len(head) :] for key in keys if key.startswith(head)], ended)
+        return len(self._config.keys) if self._config_scan.walks else None
+
+    def _system_keys(self) -> list[bytes]:
+        """Keys whose names are known are there at once, however long the search takes."""
+        head = len(self._keys.config_head)
+        self._registry.look()
+        names = [to_bytes(name) for name in self._supervised()]
+        known = [
+            _START,
+            _RUNNER,
+            _REGISTRY,
+            *(self._keys.supervisor(name)[head:] for name in names),
+        ]
+        known += [
+            self._keys.subscription(to_bytes(topic), to_bytes(name))[head:]
+            for topic, name in self._registry.by_topic
+        ]
+        return known
+
+    def _read_entries(self, names: list[bytes]) -> list[ConfigEntry]:
+        """One value in a thousand may be huge, so new keys are first asked for their length."""
+        known = self._config.entries
+        small: list[bytes] = []
+        odd: list[bytes] = []
+        for name in names:
+            entry = known.get(name)
+            usual = entry is not None and not entry.truncated and not entry.problem
+            (small if usual else odd).append(name)
+        entries = self._read_odd(odd)
+        for start in range(0, len(small), _READ):
+            some = small[start : start + _READ]
+            values = self._client.call("MGET", *map(self._keys.config, some))
+            for name, raw in zip(some, values, strict=True):
+                if raw is None:
+                    entries.update(self._read_odd([name]))
+                    continue
+                entry = known[name]
+                entries[name] = entry if entry.raw == raw else _to_entry(name, raw, len(raw))
+        self._config.entries = entries
+        return [entries[name] for name in names if name in entries]
+
+    def _read_odd(self, names: list[bytes]) -> dict[bytes, ConfigEntry]:
+        """Keys of unknown length, type or existence."""
+        keys = [self._keys.config(name) for name in names]
+        commands = [("GETRANGE", key, 0, RAW_LIMIT - 1) for key in keys]
+        replies = self._client.pipe([*commands, *(("STRLEN", key) for key in keys)])
+        values, sizes = replies[: len(keys)], replies[len(keys) :]
+        unsure = [
+            (name, key) for name, key, size in zip(names, keys, sizes, strict=True)
+            if size == 0 or isinstance(size, ResponseError)
+        ]  # fmt: skip
+        types = kinds(self._client, [key for _, key in unsure])
+        kind = {name: found for (name, _), found in zip(unsure, types, strict=True)}
+        entries: dict[bytes, ConfigEntry] = {}
+        for name, value, size in zip(names, values, sizes, strict=True):
+            found = kind.get(name, "string")
+            if found == "string" and isinstance(value, bytes):
+                entries[name] = _to_entry(name, value, max(size, len(value)))
+            elif found not in ("string", "none") and not may_be_anothers(name):
+                problem = f"expected string, is {found}"
+                entries[name] = ConfigEntry(to_text(name), problem=problem)
+        return entries
+
+    def _supervised(self) -> list[str]:
+        registry = self.get_config(to_text(_REGISTRY))
+        names = registry if isinstance(registry, list) else []
+        return sorted({text_of(name) for name in names})
+
+    def supervisors(self) -> list[Supervisor]:
+        names = self._supervised()
+        keys = [self._keys.supervisor(to_bytes(name)) for name in names]
+        values = self._client.call("MGET", *keys) if keys else []
+        found = (to_supervisor(name, raw) for name, raw in zip(names, values, strict=True))
+        return [supervisor for supervisor in found if supervisor is not None]
+
+    def runner(self) -> Runner:
+        keys = [self._keys.config(_START), self._keys.config(_RUNNER)]
+        started, runner_id = self._client.call("MGET", *keys)
+        found: Moment = None
+        if started is not None:
+            value, problem = parse_json(started)
+            found = moment(started if problem else value)
+        name = text_of(parse_json(runner_id)[0]) if runner_id is not None else ""
+        return Runner(found, name)
+
+
+def _to_entry(name: bytes, raw: bytes, size: int) -> ConfigEntry:
+    entry = ConfigEntry(to_text(name), raw=raw[:RAW_LIMIT], size=size)
+    if size > RAW_LIMIT:
+        entry.truncated = True
+    else:
+        entry.value, entry.problem = parse_json(raw)
+    return entry

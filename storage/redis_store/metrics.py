@@ -1,0 +1,129 @@
+"""Metrics: OmniDaemon's stream of events, newest first or onward from a cursor."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from storage.base import MetricBatch
+from storage.records import Metric, parse_json, read_metric, to_text
+from storage.redis_store.client import ResponseError
+from storage.redis_store.part import RedisPart
+
+METRICS_CAP = 100_000  # OmniDaemon's MAXLEN; the trim is approximate, so a few more may be there
+_CHUNK = 5000  # events read at once
+
+# A cursor is the id of the last event read. Where a stream is empty there is none: then it is the
+# number of events the stream has ever had, so that trimmed ones can still be told.
+_EMPTY = "empty/"
+
+
+class MetricPart(RedisPart):
+    def save_metric(self, metric_data: dict[str, Any]) -> None:
+        text = json.dumps({**metric_data, "saved_at": time.time()}, default=str).encode()
+        self._client.write([
+            ("XADD", self._keys.metrics, "MAXLEN", "~", METRICS_CAP, "*", "data", text)
+        ])  # fmt: skip
+
+    def get_metrics(self, topic: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        before = "+"
+        while len(found) < limit:
+            count = _CHUNK if topic else min(limit - len(found), _CHUNK)
+            entries = self._client.pipe([
+                ("XREVRANGE", self._keys.metrics, before, "-", "COUNT", count)
+            ])[0]  # fmt: skip
+            if isinstance(entries, ResponseError):
+                return []
+            for entry_id, fields in entries:
+                event = _data(fields)[0]
+                if isinstance(event, dict) and (not topic or event.get("topic") == topic):
+                    event["stream_id"] = to_text(entry_id)
+                    found.append(event)
+            if len(entries) < count:
+                break
+            before = f"({to_text(entries[-1][0])}"
+        return found[:limit] if limit > 0 else []
+
+    def metrics_after(self, cursor: str | None, limit: int = 10_000) -> MetricBatch:
+        """The cursor's own event is read again: as long as it is there, nothing between it and the
+        next one can have been trimmed, because a stream is trimmed from its beginning."""
+        key, limit = self._keys.metrics, max(1, limit)
+        after = None if cursor is None or cursor.startswith(_EMPTY) else cursor
+        entries, stored = self._client.pipe(
+            [("XRANGE", key, after or "-", "+", "COUNT", limit + 2), ("XLEN", key)]
+        )
+        if isinstance(stored, ResponseError):  # not a stream; the inspection names it
+            return MetricBatch([], cursor or f"{_EMPTY}0", more=False, stored=0)
+        if isinstance(entries, ResponseError):  # not a cursor
+            return self._restart(limit)
+        gap = False
+        if after:
+            if entries and to_text(entries[0][0]) == after:
+                entries = entries[1:]
+            elif self._begun_anew(after):
+                return self._restart(limit)
+            else:
+                gap = True
+        elif cursor is not None:
+            added = _number(self._facts().get(b"entries-added"))
+            gap = added - stored > _number(cursor.removeprefix(_EMPTY))
+        events = [_event(*entry) for entry in entries[:limit]]
+        following = events[-1].id if events else (after if after and not gap else self._end())
+        return MetricBatch(events, following, len(entries) > limit, stored, gap)
+
+    def _restart(self, limit: int) -> MetricBatch:
+        batch = self.metrics_after(None, limit)
+        batch.gap = True
+        return batch
+
+    def _facts(self) -> dict[bytes, Any]:
+        """XINFO's flat reply; empty where there is no stream or it may not be asked."""
+        info = self._client.pipe([("XINFO", "STREAM", self._keys.metrics)], denied_ok=True)[0]
+        if not isinstance(info, list):
+            return {}
+        parts = iter(info)
+        return dict(zip(parts, parts, strict=False))
+
+    def _last(self) -> str | None:
+        found = self._client.call("XREVRANGE", self._keys.metrics, "+", "-", "COUNT", 1)
+        return to_text(found[0][0]) if found else None
+
+    def _begun_anew(self, cursor: str) -> bool:
+        """Whether this stream never reached the cursor, so that it must be another one."""
+        generated = self._facts().get(b"last-generated-id")
+        last = to_text(generated) if isinstance(generated, bytes) else self._last()
+        return last is None or _place(last) < _place(cursor)
+
+    def _end(self) -> str:
+        """The cursor behind all events."""
+        return self._last() or f"{_EMPTY}{_number(self._facts().get(b'entries-added'))}"
+
+
+def _number(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _place(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return _number(milliseconds), _number(sequence)
+
+
+def _data(fields: Any) -> tuple[Any, str]:
+    """The parsed field `data` of an entry and what is wrong with it."""
+    if not isinstance(fields, list):
+        return None, "no fields"
+    parts = iter(fields)
+    raw = dict(zip(parts, parts, strict=False)).get(b"data")
+    return (None, "the field 'data' is missing") if raw is None else parse_json(raw)
+
+
+def _event(entry_id: bytes, fields: Any) -> Metric:
+    value, problem = _data(fields)
+    if problem:
+        return Metric(to_text(entry_id), "unreadable", problem=problem)
+    return read_metric(to_text(entry_id), value)

@@ -1,0 +1,123 @@
+"""What lies under the prefix and no index names: found by walking all keys, a bit at each look."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from storage.records import to_text
+from storage.redis_store.client import Client
+from storage.redis_store.keys import Keys, may_be_anothers
+from storage.redis_store.registry import Pair, Registry
+from storage.redis_store.result_index import ResultIndex
+from storage.redis_store.scan import KeyScan
+
+_STEP = 1000  # keys a step of an ordinary page looks at
+
+
+class Survey:
+    """`orphans` are agents' hashes that no topic's set names; `strangers` are keys that begin like
+    ours and are not recognised: perhaps another OmniDaemon's, whose prefix begins with ours."""
+
+    def __init__(self, client: Client, keys: Keys, index: ResultIndex, registry: Registry) -> None:
+        self._client, self._keys = client, keys
+        self._index, self._registry = index, registry
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        self.scan = KeyScan(self._client, self._keys.everything)
+        self.orphans: dict[bytes, Pair] = {}
+        self.strangers: set[bytes] = set()
+        self._topics: set[bytes] = set()
+        self._walk: tuple[dict[bytes, Pair], set[bytes]] = ({}, set())
+
+    @property
+    def complete(self) -> bool:
+        return self.scan.walks > 0
+
+    def step(self, budget: float = 0.0) -> None:
+        keys, ended = self.scan.advance(budget, _STEP if not budget else 5 * _STEP)
+        hashes, topics, results = self._sort(keys)
+        orphans, strangers = self._check_hashes(hashes)
+        strangers |= self._check_results(results)
+        with self._lock:
+            self.orphans.update(orphans)
+            self.strangers.update(strangers)
+            self._walk[0].update(orphans)
+            self._walk[1].update(strangers)
+            self._topics |= topics
+            if ended:  # what this walk did not meet is no more
+                self.orphans, self.strangers = self._walk
+                self._walk = ({}, set())
+                topics, self._topics = self._topics, set()
+        if ended:
+            self._check_topics(topics)
+
+    def _sort(self, keys: Sequence[bytes]) -> tuple[list[bytes], set[bytes], list[bytes]]:
+        ours = self._keys
+        hashes, topics, results = [], set(), []
+        for key in keys:
+            if key.startswith(ours.result_head):
+                results.append(key[len(ours.result_head) :])
+            elif key.startswith(ours.agent_head):
+                hashes.append(key)
+            elif key.startswith(ours.topic_head):
+                topics.add(key[len(ours.topic_head) :])
+        return hashes, topics, results
+
+    def _check_hashes(self, found: list[bytes]) -> tuple[dict[bytes, Pair], set[bytes]]:
+        if any(key not in self._registry.hash_keys for key in found):
+            self._registry.look()
+        unknown = [key for key in found if key not in self._registry.hash_keys]
+        named = dict(zip(unknown, self.own_names(unknown), strict=True))
+        own = {key: pair for key, pair in named.items() if pair is not None}
+        members = self._client.pipe(
+            [("SISMEMBER", self._keys.topic(topic), name) for topic, name in own.values()]
+        )
+        orphans = {
+            key: (to_text(topic), to_text(name))
+            for (key, (topic, name)), member in zip(own.items(), members, strict=True)
+            if member != 1
+        }
+        return orphans, {key for key, pair in named.items() if pair is None}
+
+    def own_names(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes] | None]:
+        """Topic and name that agents' hashes hold, where these make up exactly their key."""
+        replies = self._client.pipe([("HMGET", key, "topic", "name") for key in keys])
+        named: list[tuple[bytes, bytes] | None] = []
+        for key, reply in zip(keys, replies, strict=True):
+            pair = tuple(reply) if isinstance(reply, list) else (None, None)
+            own = None not in pair and self._keys.agent(*pair) == key
+            named.append((pair[0], pair[1]) if own else None)
+        return named
+
+    def _check_results(self, task_ids: list[bytes]) -> set[bytes]:
+        """Results that the index does not name (asked again, since it may have grown meanwhile) are
+        told to it; the keys that are perhaps no results of ours are returned."""
+        unknown = [one for one in task_ids if not self._index.knows(one)]
+        index = self._keys.results_index
+        scores = self._client.pipe([("ZSCORE", index, one) for one in unknown])
+        loose = [
+            one for one, score in zip(unknown, scores, strict=True) if not isinstance(score, bytes)
+        ]
+        self._index.found_loose(one for one in loose if not may_be_anothers(one))
+        return {self._keys.result(one) for one in loose if may_be_anothers(one)}
+
+    def _check_topics(self, found: set[bytes]) -> None:
+        """Sets of agents whose topic the set of topics does not name; OmniDaemon lists none."""
+        if not found <= self._registry.listed_topics:
+            self._registry.look()
+        unsure = sorted(found - self._registry.listed_topics)
+        replies = self._client.pipe(
+            [("SISMEMBER", self._keys.topics, topic) for topic in unsure]
+            + [("TYPE", self._keys.topic(topic)) for topic in unsure]
+        )
+        members, types = replies[: len(unsure)], replies[len(unsure) :]
+        stray = frozenset(
+            topic for topic, member, kind in zip(unsure, members, types, strict=True)
+            if member != 1 and kind == b"set"
+        )  # fmt: skip
+        if stray != self._registry.stray_topics:
+            self._registry.stray_topics = stray
+            self._registry.stale()
