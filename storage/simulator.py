@@ -253,14 +253,15 @@ def _beat(world: World, batch: Batch, now: float) -> None:
 def first_batch(world: World, now: float) -> Batch:
     """The last hour of events, the last day of results, and all that was set up."""
     older = _older_results(world, now)
-    batch = advance(world, now)
-    batch.results = dict(
-        sorted({**older, **batch.results}.items(), key=lambda item: item[1]["saved_at"])
-    )
-    batch.dropped_results = []
     world.expires = {
-        key: result["expires_at"] for key, result in batch.results.items() if "expires_at" in result
+        key: found["expires_at"] for key, found in older.items() if "expires_at" in found
     }
+    batch = advance(world, now)
+    results = {**older, **batch.results}
+    for key in batch.dropped_results:
+        del results[key]
+    batch.dropped_results = []
+    batch.results = dict(sorted(results.items(), key=lambda item: item[1]["saved_at"]))
     for agent in AGENTS:
         batch.agents.setdefault(agent.topic, []).append(agent.record())
         flag = f"_subscription_active:group:{agent.topic}:{agent.name}"
