@@ -8,17 +8,19 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import redis
 
 from storage import open_store
-from storage.base import Counts, Store
-from storage.records import to_bytes
+from storage.base import Counts, Inspection, Store
+from storage.records import ConfigEntry, to_bytes
 
+AnswerT = TypeVar("AnswerT")
 DATA = Path(__file__).parent / "data"
 
 AWKWARD = {
@@ -167,9 +169,32 @@ class RedisBackend(Backend):
 
 def settled(store: Store) -> Counts:
     """The counts once the store has learnt all its results."""
-    deadline = time.monotonic() + 60
-    while not (counts := store.counts()).complete:
+    return _when_complete(store.counts, lambda counts: counts.complete)
+
+
+def all_config(store: Store) -> list[ConfigEntry]:
+    """All configuration entries once the store has searched for them everywhere."""
+    return _when_complete(store.config_listing, lambda listing: listing.complete).entries
+
+
+def inspected(store: Store) -> Inspection:
+    """The inspection once the store has walked all its keys."""
+    return _when_complete(store.inspect, lambda found: found.scan_complete)
+
+
+def eventually(question: Callable[[], object], expected: object) -> None:
+    """What another process changed is seen within seconds: a store may look only so often."""
+    deadline = time.monotonic() + 10
+    while (found := question()) != expected:
         if time.monotonic() > deadline:
-            raise TimeoutError("the store never learnt all its results")
+            raise AssertionError(f"still {found!r} instead of {expected!r}")
+        time.sleep(0.05)
+
+
+def _when_complete(question: Callable[[], AnswerT], complete: Callable[[AnswerT], bool]) -> AnswerT:
+    deadline = time.monotonic() + 60
+    while not complete(answer := question()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the store never came to the end of its search")
         time.sleep(0.01)
-    return counts
+    return answer

@@ -10,8 +10,16 @@ from typing import Any
 
 import pytest
 
-from storage.base import AgentQuery, RecordNotFound, ResultQuery
-from tests.stores import AWKWARD, Backend, JsonBackend, RedisBackend, settled
+from storage.base import AgentQuery, RecordNotFound, ResultQuery, Store
+from tests.stores import (
+    AWKWARD,
+    Backend,
+    JsonBackend,
+    RedisBackend,
+    all_config,
+    eventually,
+    settled,
+)
 from tests.upstream import Upstream
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -405,7 +413,7 @@ def test_we_read_the_configuration_that_omnidaemon_writes(backend, theirs):
     for key, value in CONFIG.items():
         assert store.get_config(key, "default") == value
         assert type(store.get_config(key, "default")) is type(value)
-    assert {entry.key: entry.value for entry in store.config_listing().entries} == CONFIG
+    assert {entry.key: entry.value for entry in all_config(store)} == CONFIG
 
 
 def test_omnidaemon_reads_the_configuration_that_we_write(backend, theirs):
@@ -425,7 +433,7 @@ def test_both_mean_the_same_configuration_by_a_key(backend, theirs, name):
     assert theirs.get_config(name) == "ours"
     theirs.save_config(name, {"by": "them"})
     assert store.get_config(name) == {"by": "them"}
-    assert [entry.key for entry in store.config_listing().entries] == [name]
+    assert [entry.key for entry in all_config(store)] == [name]
 
 
 def test_clearing_all_counts_alike(backend, theirs):
@@ -444,7 +452,11 @@ def test_clearing_all_counts_alike(backend, theirs):
             "metrics": len(EVENTS),
             "config": len(CONFIG),
         }
-        counts = settled(store)
-        assert (counts.agents, counts.results, counts.metrics, counts.config) == (0, 0, 0, 0)
+        eventually(lambda: stored(store), (0, 0, 0, 0))
         assert theirs.list_all_agents() == {}
         assert theirs.get_config("text") is None
+
+
+def stored(store: Store) -> tuple[int | None, ...]:
+    counts = settled(store)
+    return counts.agents, counts.results, counts.metrics, counts.config
