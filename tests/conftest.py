@@ -5,15 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import django
 import pytest
+import redis
 
 # Before Django reads its settings: neither the developer's variables nor their data take part.
 for name in list(os.environ):
@@ -51,6 +49,8 @@ del os.environ["DJANGO_SETTINGS_MODULE"]
 from django.contrib.auth.models import Group, User  # noqa: E402
 from django.test import Client  # noqa: E402
 
+from tests.servers import RedisServer  # noqa: E402
+
 PASSWORD = "correct horse battery staple"
 
 
@@ -87,49 +87,17 @@ def administrator_client(db: None) -> Client:
     return client_of("administrator")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    """URL of a real redis-server of this worker's own, without persistence. Its absence fails."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.fail("redis-server is missing: make test installs it, or apt-get install it")
-    port = free_port()
-    folder = tempfile.mkdtemp(prefix="omnidash-redis-")
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
-    command += ["--save", "", "--appendonly", "no", "--logfile", "redis.log"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        _wait_for(port, server)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail("redis-server did not start")
-            time.sleep(0.02)
+    """URL of a real redis-server of this worker's own, without persistence."""
+    server = RedisServer()
+    yield server.url
+    server.close()
 
 
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """The worker's Redis, emptied."""
-    import redis
-
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,56 +14,19 @@ import pytest
 import redis
 from django.test import Client
 
-from tests.conftest import free_port
 from tests.pages import PAGES, elements, get_part, serving, text_of
+from tests.servers import RedisServer
 from tests.stores import Backend
 
 pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.django_db
 
 
-class Server:
-    """A redis-server of one test's own, to be broken."""
-
-    def __init__(self, *options: str) -> None:
-        self.port = free_port()
-        self.folder = tempfile.mkdtemp(prefix="omnidash-broken-")
-        self.options = options
-        self.start()
-
-    def start(self, *options: str) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--dir", self.folder, "--save", "", *self.options, *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                self.client().ping()
-                return
-            except redis.exceptions.BusyLoadingError:
-                return
-            except redis.exceptions.ConnectionError:
-                time.sleep(0.02)
-
-    def client(self, **options: Any) -> redis.Redis:
-        return redis.Redis(port=self.port, **options)
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    found = Server()
+def server() -> Iterator[RedisServer]:
+    found = RedisServer()
     yield found
-    found.stop()
-    shutil.rmtree(found.folder, ignore_errors=True)
+    found.close()
 
 
 def fill(url: str) -> None:
@@ -88,7 +48,7 @@ def fill(url: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
 def test_a_store_that_is_down_keeps_the_frame_and_the_last_good_data(
-    viewer_client: Client, server: Server, path: str
+    viewer_client: Client, server: RedisServer, path: str
 ) -> None:
     fill(server.url)
     with serving(prod=server.url):
@@ -116,7 +76,7 @@ def test_a_store_that_is_down_keeps_the_frame_and_the_last_good_data(
 
 
 def test_a_store_that_never_answered_says_so_and_shows_no_zero(
-    viewer_client: Client, server: Server
+    viewer_client: Client, server: RedisServer
 ) -> None:
     server.stop()
     with serving(prod=server.url):
@@ -126,7 +86,7 @@ def test_a_store_that_never_answered_says_so_and_shows_no_zero(
 
 
 def test_one_store_that_is_down_does_not_touch_the_other(
-    viewer_client: Client, server: Server, json_fixture: Backend
+    viewer_client: Client, server: RedisServer, json_fixture: Backend
 ) -> None:
     server.stop()
     with serving(prod=server.url, dev=json_fixture.url):
@@ -136,7 +96,7 @@ def test_one_store_that_is_down_does_not_touch_the_other(
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
 def test_a_frozen_server_is_said_within_the_time_that_people_wait(
-    viewer_client: Client, server: Server, path: str
+    viewer_client: Client, server: RedisServer, path: str
 ) -> None:
     fill(server.url)
     with serving(prod=server.url):
@@ -153,7 +113,7 @@ def test_a_frozen_server_is_said_within_the_time_that_people_wait(
 
 
 def test_a_wrong_password_is_said_without_the_password(
-    viewer_client: Client, server: Server, caplog: pytest.LogCaptureFixture
+    viewer_client: Client, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.client().config_set("requirepass", "right")
     url = server.url.replace("redis://", "redis://:hunter2@")
@@ -166,7 +126,7 @@ def test_a_wrong_password_is_said_without_the_password(
 
 
 def test_a_forbidden_command_is_named_and_the_rest_works(
-    viewer_client: Client, server: Server
+    viewer_client: Client, server: RedisServer
 ) -> None:
     fill(server.url)
     server.client().execute_command(
@@ -181,7 +141,7 @@ def test_a_forbidden_command_is_named_and_the_rest_works(
 
 
 def test_a_server_that_is_loading_is_not_an_empty_one(
-    viewer_client: Client, server: Server
+    viewer_client: Client, server: RedisServer
 ) -> None:
     client = server.client()
     with client.pipeline() as pipe:
@@ -198,7 +158,7 @@ def test_a_server_that_is_loading_is_not_an_empty_one(
     assert "loading" in text_of(response)
 
 
-def test_a_replica_is_read_without_a_write(viewer_client: Client, server: Server) -> None:
+def test_a_replica_is_read_without_a_write(viewer_client: Client, server: RedisServer) -> None:
     fill(server.url)
     server.client().execute_command("REPLICAOF", "127.0.0.1", "1")
     with serving(prod=server.url):
@@ -209,7 +169,7 @@ def test_a_replica_is_read_without_a_write(viewer_client: Client, server: Server
 
 
 def test_a_replica_that_lost_its_master_and_serves_nothing_stale_says_so(
-    viewer_client: Client, server: Server
+    viewer_client: Client, server: RedisServer
 ) -> None:
     server.client().config_set("replica-serve-stale-data", "no")
     server.client().execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -220,7 +180,7 @@ def test_a_replica_that_lost_its_master_and_serves_nothing_stale_says_so(
 
 
 def test_a_wrong_prefix_is_said_with_those_that_hold_data(
-    viewer_client: Client, server: Server
+    viewer_client: Client, server: RedisServer
 ) -> None:
     fill(server.url + "?prefix=tenant")
     with serving(prod=server.url):
