@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
 from storage.base import MetricBatch
 from storage.records import Metric, parse_json, read_metric, to_text
-from storage.redis_store.client import ResponseError
+from storage.redis_store.client import Command, ResponseError
 from storage.redis_store.part import RedisPart
 
 METRICS_CAP = 100_000  # OmniDaemon's MAXLEN; the trim is approximate, so a few more may be there
@@ -17,6 +18,7 @@ _CHUNK = 5000  # events read at once
 # A cursor is the id of the last event read. Where a stream is empty there is none: then it is the
 # number of events the stream has ever had, so that trimmed ones can still be told.
 _EMPTY = "empty/"
+_ID = re.compile(r"\d+(-\d+)?")
 
 
 class MetricPart(RedisPart):
@@ -49,56 +51,76 @@ class MetricPart(RedisPart):
     def metrics_after(self, cursor: str | None, limit: int = 10_000) -> MetricBatch:
         """The cursor's own event is read again: as long as it is there, nothing between it and the
         next one can have been trimmed, because a stream is trimmed from its beginning."""
-        key, limit = self._keys.metrics, max(1, limit)
-        after = None if cursor is None or cursor.startswith(_EMPTY) else cursor
-        entries, stored = self._client.pipe(
-            [("XRANGE", key, after or "-", "+", "COUNT", limit + 2), ("XLEN", key)]
-        )
-        if isinstance(stored, ResponseError):  # not a stream; the inspection names it
-            return MetricBatch([], cursor or f"{_EMPTY}0", more=False, stored=0)
-        if isinstance(entries, ResponseError):  # not a cursor
+        limit = max(1, limit)
+        if cursor is None or cursor.startswith(_EMPTY):
+            return self._from_the_beginning(cursor, limit)
+        if not _ID.fullmatch(cursor):
             return self._restart(limit)
-        gap = False
-        if after:
-            if entries and to_text(entries[0][0]) == after:
-                entries = entries[1:]
-            elif self._begun_anew(after):
-                return self._restart(limit)
-            else:
-                gap = True
-        elif cursor is not None:
-            added = _number(self._facts().get(b"entries-added"))
-            gap = added - stored > _number(cursor.removeprefix(_EMPTY))
+        entries, stored = self._client.pipe(self._reading(cursor, limit + 2))
+        if isinstance(stored, ResponseError):  # not a stream; the inspection names it
+            return MetricBatch([], cursor, more=False, stored=0)
+        if isinstance(entries, ResponseError):  # a number beyond what ids can be
+            return self._restart(limit)
+        found = bool(entries) and to_text(entries[0][0]) == cursor
+        if found:
+            entries = entries[1:]
+        elif self._begun_anew(cursor):
+            return self._restart(limit)
         events = [_event(*entry) for entry in entries[:limit]]
-        following = events[-1].id if events else (after if after and not gap else self._end())
+        following = events[-1].id if events else cursor if found else self._before(cursor)
+        return MetricBatch(events, following, len(entries) > limit, stored, gap=not found)
+
+    def _from_the_beginning(self, cursor: str | None, limit: int) -> MetricBatch:
+        # XINFO first: an event that comes between must not look like one that was trimmed.
+        facts, entries, stored = self._client.pipe(
+            [("XINFO", "STREAM", self._keys.metrics), *self._reading("-", limit + 1)],
+            denied_ok=True,
+        )
+        if isinstance(stored, ResponseError) or isinstance(entries, ResponseError):
+            self._client.pipe([("XLEN", self._keys.metrics)])  # raises if it is forbidden
+            return MetricBatch([], cursor or f"{_EMPTY}0", more=False, stored=0)
+        added = _number(_flat(facts).get(b"entries-added"))
+        before = None if cursor is None else _number(cursor.removeprefix(_EMPTY))
+        gap = before is not None and added - stored > before
+        events = [_event(*entry) for entry in entries[:limit]]
+        following = events[-1].id if events else f"{_EMPTY}{added}"
         return MetricBatch(events, following, len(entries) > limit, stored, gap)
+
+    def _reading(self, start: str, count: int) -> list[Command]:
+        key = self._keys.metrics
+        return [("XRANGE", key, start, "+", "COUNT", count), ("XLEN", key)]
 
     def _restart(self, limit: int) -> MetricBatch:
         batch = self.metrics_after(None, limit)
         batch.gap = True
         return batch
 
-    def _facts(self) -> dict[bytes, Any]:
-        """XINFO's flat reply; empty where there is no stream or it may not be asked."""
-        info = self._client.pipe([("XINFO", "STREAM", self._keys.metrics)], denied_ok=True)[0]
-        if not isinstance(info, list):
-            return {}
-        parts = iter(info)
-        return dict(zip(parts, parts, strict=False))
-
-    def _last(self) -> str | None:
-        found = self._client.call("XREVRANGE", self._keys.metrics, "+", "-", "COUNT", 1)
-        return to_text(found[0][0]) if found else None
-
     def _begun_anew(self, cursor: str) -> bool:
         """Whether this stream never reached the cursor, so that it must be another one."""
-        generated = self._facts().get(b"last-generated-id")
-        last = to_text(generated) if isinstance(generated, bytes) else self._last()
-        return last is None or _place(last) < _place(cursor)
+        key = self._keys.metrics
+        info, last = self._client.pipe(
+            [("XINFO", "STREAM", key), ("XREVRANGE", key, "+", "-", "COUNT", 1)], denied_ok=True
+        )
+        generated = _flat(info).get(b"last-generated-id")
+        if generated is None and isinstance(last, list) and last:
+            generated = last[0][0]
+        return generated is None or _place(to_text(generated)) < _place(cursor)
 
-    def _end(self) -> str:
-        """The cursor behind all events."""
-        return self._last() or f"{_EMPTY}{_number(self._facts().get(b'entries-added'))}"
+    def _before(self, cursor: str) -> str:
+        """The last event before a cursor whose own was deleted: from there nothing is missed."""
+        found = self._client.call("XREVRANGE", self._keys.metrics, cursor, "-", "COUNT", 1)
+        if found:
+            return to_text(found[0][0])
+        info = self._client.pipe([("XINFO", "STREAM", self._keys.metrics)], denied_ok=True)[0]
+        return f"{_EMPTY}{_number(_flat(info).get(b'entries-added'))}"
+
+
+def _flat(info: Any) -> dict[bytes, Any]:
+    """XINFO's flat reply; empty where there is no stream or it may not be asked."""
+    if not isinstance(info, list):
+        return {}
+    parts = iter(info)
+    return dict(zip(parts, parts, strict=False))
 
 
 def _number(value: Any) -> int:
