@@ -21,7 +21,8 @@ import orjson
 from storage.records import json_kind, parse_json
 
 DerivedT = TypeVar("DerivedT")
-Span = tuple[int, int]
+# Not a tuple: the garbage collector, woken by thousands of those, would walk all parsed records.
+Span = range
 
 _ONE_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG = b"0" * 19
@@ -60,7 +61,7 @@ class Document:
 
     def _text(self, span: Span | None, value: object) -> bytes:
         if span is not None:
-            return self.raw[span[0] : span[1]]
+            return self.raw[span.start : span.stop]
         return b"" if isinstance(value, Unreadable) else encode(value)
 
 
@@ -104,8 +105,7 @@ class Objects(Document):
     def size(self, key: str) -> int:
         spans = self.spans
         if spans is not None:
-            start, end = spans[key]
-            return end - start
+            return len(spans[key])
         return len(self.text(key))
 
     def changed(self, put: dict[str, Any], drop: Iterable[str] = ()) -> Objects:
@@ -123,7 +123,7 @@ class Objects(Document):
         pieces = [name + text for name, text in zip(names, texts.values(), strict=True)]
         raw, starts = _joined(b"{", pieces, b"}")
         spans = {
-            key: (start + len(name), start + len(piece))
+            key: range(start + len(name), start + len(piece))
             for key, start, name, piece in zip(texts, starts, names, pieces, strict=True)
         }
         return Objects(raw, values, spans)
@@ -165,7 +165,9 @@ class Listing(Document):
         kept = self.values[first:] + [parse_exactly(text)[0] for text in fresh]
         pieces = (pieces + fresh)[-cap:]
         raw, starts = _joined(b"[", pieces, b"]")
-        spans = [(start, start + len(piece)) for start, piece in zip(starts, pieces, strict=True)]
+        spans = [
+            range(start, start + len(piece)) for start, piece in zip(starts, pieces, strict=True)
+        ]
         return Listing(raw, kept[-cap:], spans)
 
 
@@ -247,7 +249,7 @@ def _parse_whole(raw: bytes) -> Any:
 
 
 def _one(raw: bytes, span: Span) -> Any:
-    value, problem = parse_exactly(raw[span[0] : span[1]])
+    value, problem = parse_exactly(raw[span.start : span.stop])
     return Unreadable(problem) if problem else value
 
 
@@ -298,13 +300,13 @@ KeyT = TypeVar("KeyT")
 
 def _owners(raw: bytes, spans: list[tuple[KeyT, Span]]) -> list[KeyT]:
     """The keys of the records that hold a long integer."""
-    spans = sorted(spans, key=lambda item: item[1])
+    spans = sorted(spans, key=lambda item: item[1].start)
     owners: list[KeyT] = []
     at = 0
     for position in _long_integers(raw):
-        while at < len(spans) and spans[at][1][1] <= position:
+        while at < len(spans) and spans[at][1].stop <= position:
             at += 1
-        if at < len(spans) and spans[at][1][0] <= position:
+        if at < len(spans) and spans[at][1].start <= position:
             owners.append(spans[at][0])
             at += 1
     return owners
@@ -322,7 +324,7 @@ def _entries(raw: bytes, entry: re.Pattern[bytes], brackets: bytes) -> list[Span
     ends = [start - 4 for start in starts[1:]]
     if any(raw[end] != 44 for end in ends):  # each but the last ends with a comma
         return None
-    return list(zip(starts, [*ends, len(raw) - 2], strict=True))
+    return list(map(range, starts, [*ends, len(raw) - 2]))
 
 
 def _may_be_as_written(raw: bytes, brackets: bytes) -> bool:
@@ -340,11 +342,12 @@ def _known_spans(raw: bytes, values: dict[str, Any]) -> dict[str, Span] | None:
     if entries is None or len(entries) != len(values):
         return None
     spans: dict[str, Span] = {}
-    for key, (start, end) in zip(values, entries, strict=True):
+    for key, entry in zip(values, entries, strict=True):
+        start = entry.start
         name = encode_basestring_ascii(key).encode("ascii") + b": "
         if not raw.startswith(name, start):
             return None
-        spans[key] = (start + len(name), end)
+        spans[key] = range(start + len(name), entry.stop)
     return spans
 
 
@@ -353,14 +356,14 @@ def _object_spans(raw: bytes) -> dict[str, Span] | None:
     if entries is None:
         return None
     spans: dict[str, Span] = {}
-    for start, end in entries:
-        colon = _key_end(raw, start, end)
+    for entry in entries:
+        colon = _key_end(raw, entry.start, entry.stop)
         if colon < 0:
             return None
-        key, problem = parse_json(raw[start:colon])
+        key, problem = parse_json(raw[entry.start : colon])
         if problem or not isinstance(key, str):
             return None
-        spans[key] = (colon + 2, end)  # the last of equal keys counts, as for any reader
+        spans[key] = range(colon + 2, entry.stop)  # the last of equal keys counts
     return spans
 
 

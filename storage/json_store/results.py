@@ -126,14 +126,15 @@ class SearchIndex:
             self._raw, places = b"\0".join(texts.values()), {}
             position = 0
             for key, text in texts.items():
-                places[key] = (position, position + len(text))
+                places[key] = range(position, position + len(text))
                 position += len(text) + 1
             spans = places
         else:
             self._raw = document.raw
         self._raw = self._raw.lower()  # of bytes: ASCII letters only
-        self._keys = sorted(spans, key=lambda key: spans[key])
-        self._spans = [spans[key] for key in self._keys]
+        self._keys = sorted(spans, key=lambda key: spans[key].start)
+        self._starts = [spans[key].start for key in self._keys]
+        self._ends = [spans[key].stop for key in self._keys]
 
     def holding(self, text: str) -> set[str]:
         """The keys of the records that hold the text as typed or as JSON escapes it."""
@@ -147,8 +148,8 @@ class SearchIndex:
         position = self._raw.find(needle)
         at = 0
         while position >= 0:
-            at = max(at, bisect_right(self._spans, (position, len(self._raw))) - 1)
-            start, end = self._spans[at]
+            at = max(at, bisect_right(self._starts, position) - 1)
+            start, end = self._starts[at], self._ends[at]
             if start <= position and position + len(needle) <= end:
                 found.add(self._keys[at])
                 position = self._raw.find(needle, end)

@@ -95,11 +95,12 @@ class JsonFiles(Store):
     def owner_stated_stopped(self) -> Iterator[None]:
         """Within it, in this thread, an administrator vouches that no OmniDaemon runs here. That
         settles what cannot be proven; it does not overrule signs of life."""
+        before = getattr(self._statement, "stopped", False)
         self._statement.stopped = True
         try:
             yield
         finally:
-            self._statement.stopped = False
+            self._statement.stopped = before
 
     def _require_ownership(self) -> None:
         if self._as_runner:
