@@ -143,6 +143,8 @@ def main() -> None:
     if asked.quick:  # so little data that fixed costs decide
         for row in rows:
             row.target = row.limit = None
+        for page in pages:
+            page.target = None
     if rows:
         print("\n" + plain(store_table(rows)))
     if pages:

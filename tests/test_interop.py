@@ -23,6 +23,7 @@ from tests.stores import (
 from tests.upstream import Upstream
 
 pytest_plugins = ["tests.store_fixtures"]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:omnidaemon")
 
 AGENT = {
     "name": "翻訳/agent?v=2#β 🚀",
