@@ -145,10 +145,12 @@ def attention(
     supervisors: list[Supervisor],
     lately: Figures,
     troubles: list[str],
+    risks: list[str],
     now: float,
 ) -> list[Attention]:
     """What needs a person, worst first."""
     lines = [Attention("bad", "Storage", trouble, "", "storage") for trouble in troubles]
+    lines += [Attention("quiet", "Storage", risk, "", "storage") for risk in risks]
     lines += _supervisor_lines(supervisors, now)
     if lately.failed:
         ended = lately.processed + lately.failed

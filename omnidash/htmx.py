@@ -38,8 +38,8 @@ def page(
 ) -> HttpResponse:
     """The page `template` with `part` in it as `{{ part }}`, or for htmx the part alone.
 
-    A part carries its digest as `X-Part` and, for the side bar, counts as `X-Counts`. A refresh that sends the digest it has gets 204 when
-    nothing changed, which htmx does not swap.
+    A part carries its digest as `X-Part` and, for the side bar, counts as `X-Counts`. A refresh
+    that sends the digest it has gets 204 when nothing changed, which htmx does not swap.
     """
     piece = render_to_string(part, context, request) if part else ""
     entry = getattr(request, "entry", None)

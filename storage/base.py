@@ -145,8 +145,9 @@ class Fact:
 
 @dataclass(slots=True)
 class Inspection:
-    """A store looked at closely. `address` holds no secrets. `troubles` are conditions that need a
-    person, in plain words; `denied` names commands or files that the store forbids us.
+    """A store looked at closely. `address` holds no secrets. `troubles` are what goes wrong now,
+    `risks` what may go wrong later, both in plain words; `denied` names commands or files that the
+    store forbids us.
     `broken` lists unreadable or inconsistent records by key; `scan_complete` is False while the
     search for them has not yet walked everything (`scanned` keys so far)."""
 
@@ -156,6 +157,7 @@ class Inspection:
     version: str = ""
     facts: list[Fact] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    risks: list[str] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     scan_complete: bool = True
@@ -230,9 +232,7 @@ class Store(ABC):
         """How many agents were deleted."""
 
     @abstractmethod
-    def save_result(
-        self, task_id: str, result: Any, ttl_seconds: int | None = None
-    ) -> None:
+    def save_result(self, task_id: str, result: Any, ttl_seconds: int | None = None) -> None:
         """`ttl_seconds` None or 0 keeps it for ever, as OmniDaemon does. Values that JSON does not
         know are stored as their `str()`."""
 

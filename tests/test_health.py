@@ -91,7 +91,7 @@ def test_an_agents_state_follows_the_evidence(changes: dict[str, object], word: 
 def lines(**changes: object) -> list[health.Attention]:
     given = {
         "counts": SOME, "expiring": 0, "supervisors": [], "lately": QUIET, "troubles": [],
-        "now": NOW,
+        "risks": [], "now": NOW,
     }  # fmt: skip
     return health.attention(**{**given, **changes})  # type: ignore[arg-type]
 

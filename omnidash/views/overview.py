@@ -7,43 +7,52 @@ import time
 from django.http import HttpResponse
 
 from omnidash import health
+from omnidash.figures import Figures
 from omnidash.htmx import page
-from omnidash.stores import StoreRequest
-from storage.base import ResultQuery
+from omnidash.sections import Sections
+from omnidash.stores import Entry, StoreRequest
+from storage.base import Counts, ResultQuery, Runner
 
 WINDOW = 60  # minutes that the figures on top and the chart cover
 _ROWS = 6
 
 
 def overview(request: StoreRequest, store: str) -> HttpResponse:
-    entry = request.entry
-    now = time.time()
-    entry.history.refresh()
-    counts, inspection = entry.counts(), entry.inspection()
-    supervisors, runner = entry.store.supervisors(), entry.store.runner()
+    entry, now = request.entry, time.time()
+    inspection = entry.inspection()  # a store that cannot even answer this is down
+    sections = Sections()
+    read = sections.read
+    read("metrics", entry.history.refresh, None)
+    counts = read("counts", entry.counts, Counts())
+    runner = read("runner", entry.store.runner, Runner())
+    supervisors = read("supervisors", entry.store.supervisors, [])
+    expiring = read("results", lambda: entry.store.expiring(health.SOON), None)
+    soonest = ResultQuery(order="expiring", limit=_ROWS)
     lately = entry.history.lately(now, WINDOW)
-    expiring = entry.store.expiring(health.SOON)
-    busiest = entry.history.busiest(now, WINDOW, _ROWS)
-    states = {
-        (agent.topic, agent.name): health.agent_state(agent, now)
-        for agent in entry.store.agents_by_name([(row.topic, row.agent) for row in busiest])
-    }
+    troubles = inspection.troubles + sections.troubles
     context = {
         "counts": counts,
         "runner": runner,
         "inspection": inspection,
-        "status": health.status(
-            runner, supervisors, entry.history.newest(), counts, inspection.troubles, now
-        ),
+        "troubles": troubles,
+        "status": health.status(runner, supervisors, entry.history.newest(), counts, troubles, now),
         "lately": lately,
         "series": entry.history.series(now, WINDOW),
         "expiring": expiring,
         "attention": health.attention(
-            counts, expiring, supervisors, lately, inspection.troubles, now
+            counts, expiring, supervisors, lately, troubles, inspection.risks, now
         ),
-        "busiest": [(row, states.get((row.topic, row.agent))) for row in busiest],
-        "next": entry.store.result_page(ResultQuery(order="expiring", limit=_ROWS)),
+        "busiest": read("agents", lambda: _busiest(entry, now), []),
+        "next": read("results", lambda: entry.store.result_page(soonest), None),
+        "unread": sections.unread,
         "events": entry.history.stored()[0],
-        "oldest": entry.history.oldest(),
     }
     return page(request, "overview/index.html", "overview/_board.html", context)
+
+
+def _busiest(entry: Entry, now: float) -> list[tuple[Figures, health.State | None]]:
+    """The agents with most tasks, each with its state; None if it is not registered."""
+    rows = entry.history.busiest(now, WINDOW, _ROWS)
+    agents = entry.store.agents_by_name([(row.topic, row.agent) for row in rows])
+    states = {(found.topic, found.name): health.agent_state(found, now) for found in agents}
+    return [(row, states.get((row.topic, row.agent))) for row in rows]

@@ -7,7 +7,9 @@ from itertools import groupby
 from django.http import HttpResponse
 
 from omnidash.htmx import page
+from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
+from storage.base import Counts
 
 
 def storage(request: StoreRequest, store: str) -> HttpResponse:
@@ -16,5 +18,12 @@ def storage(request: StoreRequest, store: str) -> HttpResponse:
     facts = [
         (group, list(members)) for group, members in groupby(inspection.facts, lambda f: f.group)
     ]
-    context = {"inspection": inspection, "facts": facts, "counts": entry.counts()}
+    sections = Sections()
+    counts = sections.read("counts", entry.counts, Counts())
+    context = {
+        "inspection": inspection,
+        "troubles": inspection.troubles + sections.troubles,
+        "facts": facts,
+        "counts": counts,
+    }
     return page(request, "storage/index.html", "storage/_board.html", context)

@@ -145,7 +145,7 @@ class JsonInspection(JsonFiles):
         ]
         found.facts += facts
         if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-            found.troubles.append(f"{self.directory} may be written by everybody on this host")
+            found.risks.append(f"{self.directory} may be written by everybody on this host")
         if free < _LOW_BYTES or free < size * _LOW_SHARE:
             found.troubles.append(f"only {free / 1e6:.0f} MB are free at {self.directory}")
         if space.f_files and space.f_favail < space.f_files * 0.01:
@@ -198,7 +198,7 @@ class JsonInspection(JsonFiles):
                 "read the file and would overwrite it"
             )
         if status.st_mode & stat.S_IWOTH:
-            found.troubles.append(f"{file.path} may be written by everybody on this host")
+            found.risks.append(f"{file.path} may be written by everybody on this host")
 
     def _inspect_owner(self, found: Inspection) -> None:
         owner = self.owner()

@@ -15,7 +15,7 @@ from storage.redis_store.keys import may_be_anothers
 from storage.redis_store.metrics import METRICS_CAP, MetricPart
 from storage.redis_store.result_reading import clock_difference, kinds
 from storage.redis_store.results import ResultPart
-from storage.redis_store.server_facts import Situation, figures, troubles
+from storage.redis_store.server_facts import Situation, figures, risks, troubles
 
 _SURVEY = 0.5  # seconds that an inspection walks the keys
 _ELSEWHERE = 0.1  # seconds spent on looking for data under other prefixes
@@ -90,7 +90,7 @@ class InspectPart(ResultPart, MetricPart, ConfigPart, ClearPart):
                 Fact("keyspace", "unrecognised under the prefix", strangers, "count")
             )
         if found.scan_complete and not self._survey.scan.seen:
-            found.troubles.append(self._nothing_here())
+            found.risks.append(self._nothing_here())
         return found
 
     def _ask_server(self, found: Inspection) -> None:
@@ -107,7 +107,8 @@ class InspectPart(ResultPart, MetricPart, ConfigPart, ClearPart):
         situation = Situation(saves, clock_difference(self._client))
         found.version = info.get("redis_version", "")
         found.facts += figures(info, self._where.db, situation) if info else []
-        found.troubles += troubles(info, situation)
+        found.troubles += troubles(info)
+        found.risks += risks(info, situation)
 
     def _ask(self, found: Inspection, *command: str) -> Any:
         """A reply, or None if this user may not ask or the server does not know the question."""

@@ -67,22 +67,46 @@ def figures(info: dict[str, str], db: int, situation: Situation) -> list[Fact]:
     return found
 
 
-def troubles(info: dict[str, str], situation: Situation) -> list[str]:
-    return [*_memory(info), *_persistence(info, situation), *_replication(info), *_clock(situation)]
-
-
-def _memory(info: dict[str, str]) -> list[str]:
-    used, limit = _number(info, "used_memory"), _number(info, "maxmemory")
-    policy = info.get("maxmemory_policy", "noeviction")
+def troubles(info: dict[str, str]) -> list[str]:
+    """What goes wrong now."""
     said = []
-    if limit and policy != "noeviction":
+    used, limit = _number(info, "used_memory"), _number(info, "maxmemory")
+    if limit and used >= limit and _policy(info) == "noeviction":
+        said.append("Redis is out of memory and refuses writes; deleting still works")
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        said.append("the last save to disk failed; Redis may refuse writes until one succeeds")
+    if info.get("aof_last_write_status", "ok") != "ok":
+        said.append("writing the append-only file failed; Redis refuses writes")
+    if info.get("aof_last_bgrewrite_status", "ok") != "ok":
+        said.append("rewriting the append-only file failed")
+    if info.get("master_link_status") == "down":
+        said.append("the replica has lost its master: what it shows may be old")
+    return said
+
+
+def risks(info: dict[str, str], situation: Situation) -> list[str]:
+    """What may go wrong later."""
+    said = _memory_risks(info)
+    if situation.saves == "" and info.get("aof_enabled") == "0":
+        said.append("nothing is saved to disk: a restart of Redis loses everything")
+    if info.get("role") == "slave" and info.get("slave_read_only", "1") == "1":
+        said.append("this is a read-only replica: nothing can be changed here")
+    ahead = situation.clock_ahead
+    if ahead is not None and abs(ahead) > _SKEWED:
+        which = "ahead of" if ahead > 0 else "behind"
+        said.append(f"the clock differs: the server's is {abs(ahead):.0f} s {which} ours")
+    return said
+
+
+def _memory_risks(info: dict[str, str]) -> list[str]:
+    used, limit = _number(info, "used_memory"), _number(info, "maxmemory")
+    said = []
+    if limit and _policy(info) != "noeviction":
         said.append(
             "Redis may evict OmniDaemon's records: "
-            f"its memory is limited and the policy is {policy}"
+            f"its memory is limited and the policy is {_policy(info)}"
         )
-    if limit and used >= limit and policy == "noeviction":
-        said.append("Redis is out of memory and refuses writes; deleting still works")
-    elif limit and used > limit * _FULL:
+    if limit and limit * _FULL < used < limit:
         said.append(f"Redis has used {used / limit:.0%} of its memory limit")
     evicted = _number(info, "evicted_keys")
     if evicted:
@@ -90,35 +114,8 @@ def _memory(info: dict[str, str]) -> list[str]:
     return said
 
 
-def _persistence(info: dict[str, str], situation: Situation) -> list[str]:
-    said = []
-    if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        said.append("the last save to disk failed; Redis may refuse writes until one succeeds")
-    if info.get("aof_last_write_status", "ok") != "ok":
-        said.append("writing the append-only file failed; Redis refuses writes")
-    if info.get("aof_last_bgrewrite_status", "ok") != "ok":
-        said.append("rewriting the append-only file failed")
-    if situation.saves == "" and info.get("aof_enabled") == "0":
-        said.append("nothing is saved to disk: a restart of Redis loses everything")
-    return said
-
-
-def _replication(info: dict[str, str]) -> list[str]:
-    said = []
-    if info.get("role") == "slave":
-        if info.get("slave_read_only", "1") == "1":
-            said.append("this is a read-only replica: nothing can be changed here")
-        if info.get("master_link_status") == "down":
-            said.append("the replica has lost its master: what it shows may be old")
-    return said
-
-
-def _clock(situation: Situation) -> list[str]:
-    ahead = situation.clock_ahead
-    if ahead is None or abs(ahead) <= _SKEWED:
-        return []
-    which = "ahead of" if ahead > 0 else "behind"
-    return [f"the clock differs: the server's is {abs(ahead):.0f} s {which} ours"]
+def _policy(info: dict[str, str]) -> str:
+    return info.get("maxmemory_policy", "noeviction")
 
 
 def _value(text: str, unit: str) -> float | str | bool | None:
