@@ -22,10 +22,10 @@ PAGES = "pages"
 INTRO = """# Benchmarks
 
 `make bench` measures this again. Every row is the median of interleaved runs on the same data in
-the same process: OmniDaemon's own store, ours, and *raw*, a lean Python client that fetches and
-parses the same data with as few round trips as it takes (pipelines, hiredis, orjson). Raw is a
-yardstick, not a physical limit. Only ratios within one run mean something; other machines have
-other milliseconds, and differences under a factor of two come and go.
+the same process: OmniDaemon's own store, ours, and *raw*, the least that Python can do to fetch and
+parse the same data (a socket, hiredis, orjson, as few round trips as it takes, and no care for
+broken records). Raw is a yardstick, not a physical limit. Only ratios within one run mean
+something; other machines have other milliseconds, and small differences come and go.
 """
 PAGES_INTRO = """## Pages
 
@@ -109,7 +109,7 @@ def machine(server: str) -> str:
     return (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}: {os.cpu_count()} cores ({model.strip()}), "
         f"Python {platform.python_version()}, Redis {redis_version} on the same machine; "
-        f"{packages}."
+        f"{packages}. Load of the machine just before: {os.getloadavg()[0]:.1f}."
     )
 
 

@@ -15,13 +15,11 @@ from urllib.parse import quote
 import orjson
 import redis
 
-from bench import data
+from bench import data, raw
 from bench.measure import Row, interleaved, row, timed
 from bench.servers import JSONStore, RedisStore, Upstream
 from storage import open_store
 from storage.base import Store
-
-CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -44,52 +42,6 @@ def n(number: int) -> str:
     return f"{number:,}"
 
 
-# What a lean client does: as few round trips as it takes, and orjson.
-
-
-def raw_agents(client: redis.Redis) -> list[Any]:
-    pairs = []
-    topics = sorted(client.smembers("omni:topics"))
-    pipe = client.pipeline(transaction=False)
-    for topic in topics:
-        pipe.smembers(b"omni:agents:topic:" + topic)
-    for topic, names in zip(topics, pipe.execute(), strict=True):
-        pairs += [(topic, name) for name in names]
-    found = []
-    for batch in data.batches(pairs, CHUNK):
-        pipe = client.pipeline(transaction=False)
-        for topic, name in batch:
-            pipe.hgetall(b"omni:agent:%b:%b" % (topic, name))
-        for fields in pipe.execute():
-            fields[b"tools"] = orjson.loads(fields[b"tools"])
-            fields[b"config"] = orjson.loads(fields[b"config"])
-            found.append(fields)
-    return found
-
-
-def raw_results(client: redis.Redis, limit: int) -> list[Any]:
-    ids = client.zrevrange("omni:results:index", 0, limit - 1)
-    found = []
-    for batch in data.batches(ids, CHUNK):
-        values = client.mget([b"omni:result:" + task_id for task_id in batch])
-        found += [orjson.loads(value) for value in values if value]
-    return found
-
-
-def raw_metrics(client: redis.Redis, limit: int) -> list[Any]:
-    entries = client.xrevrange("omni:metrics:stream", count=limit)
-    return [orjson.loads(fields[b"data"]) for _, fields in entries]
-
-
-def raw_clear(client: redis.Redis) -> None:
-    ids = client.zrange("omni:results:index", 0, -1)
-    pipe = client.pipeline(transaction=False)
-    for batch in data.batches(ids, CHUNK):
-        pipe.unlink(*[b"omni:result:" + task_id for task_id in batch])
-    pipe.unlink("omni:results:index")
-    pipe.execute()
-
-
 # Redis
 
 
@@ -98,6 +50,7 @@ class Redises:
     """One database of the server as each of the three sees it."""
 
     client: redis.Redis
+    lean: raw.Lean
     ours: Store
     theirs: RedisStore
 
@@ -106,11 +59,13 @@ class Redises:
 def database(server: str, number: int, upstream: Upstream) -> Iterator[Redises]:
     client = redis.Redis.from_url(f"{server}/{number}")
     client.flushdb()
+    lean = raw.Lean(f"{server}/{number}")
     ours = open_store(f"{server}/{number}")
     theirs = upstream.connected(RedisStore(f"{server}/{number}"))
     try:
-        yield Redises(client, ours, theirs)
+        yield Redises(client, lean, ours, theirs)
     finally:
+        lean.close()
         ours.close()
         upstream.call(theirs.close)
         client.flushdb()
@@ -126,7 +81,7 @@ def redis_agents(server: str, upstream: Upstream, size: Sizes) -> Iterator[Row]:
                 {
                     "theirs": lambda db=db: upstream.call(db.theirs.list_all_agents),
                     "ours": db.ours.list_all_agents,
-                    "raw": lambda db=db: raw_agents(db.client),
+                    "raw": lambda db=db: raw.agents(db.lean),
                 },
                 size.runs,
             )
@@ -146,7 +101,7 @@ def redis_results(server: str, upstream: Upstream, size: Sizes) -> Iterator[Row]
                     {
                         "theirs": lambda db=db, k=limit: upstream.call(db.theirs.list_results, k),
                         "ours": lambda db=db, k=limit: db.ours.list_results(k),
-                        "raw": lambda db=db, k=limit: raw_results(db.client, k),
+                        "raw": lambda db=db, k=limit: raw.results(db.lean, k),
                     },
                     size.slow_runs if limit > 50_000 else size.runs,
                 )
@@ -166,7 +121,7 @@ def redis_metrics(server: str, upstream: Upstream, size: Sizes) -> Iterator[Row]
             {
                 "theirs": lambda: upstream.call(db.theirs.get_metrics, limit=limit),
                 "ours": lambda: db.ours.get_metrics(limit=limit),
-                "raw": lambda: raw_metrics(db.client, limit),
+                "raw": lambda: raw.metrics(db.lean, limit),
             },
             size.slow_runs,
         )
@@ -179,7 +134,7 @@ def redis_clear(server: str, upstream: Upstream, size: Sizes) -> Iterator[Row]:
         clears: dict[str, Callable[[], object]] = {
             "theirs": lambda: upstream.call(db.theirs.clear_results),
             "ours": db.ours.clear_results,
-            "raw": lambda: raw_clear(db.client),
+            "raw": lambda: raw.clear_results(db.lean),
         }
         samples = {}
         for name, clear in clears.items():
