@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import replace
 from heapq import nlargest
 from operator import itemgetter
@@ -21,6 +21,7 @@ from storage.records import Metric
 MINUTE = 60
 _RECENT = 50  # events kept by agent for its page
 _STATE_CHANGES = 500
+_RANKED = 5.0  # seconds for which a ranking of the agents stands
 _SOON = 1.0  # seconds for which one reading of the store serves everybody
 
 
@@ -45,6 +46,9 @@ class History:
         self._changes: deque[Metric] = deque(maxlen=_STATE_CHANGES)
         self._unreadable = 0
         self._newest: float | None = None
+        self._ranking: list[tuple[str, str]] = []
+        self._ranked_at = -math.inf
+        self._keys_in_order: list[tuple[str, str]] | None = None
 
     def refresh(self) -> None:
         """Read what is new in the store, at most once a second for all who ask. StoreError if the
@@ -75,6 +79,8 @@ class History:
             return
         key = (event.topic, event.agent)
         self._total.add(event)
+        if key not in self._agents:
+            self._keys_in_order = None
         self._agents[key].add(event)
         start = _minute(event)
         if start is not None:
@@ -100,6 +106,7 @@ class History:
         self._agents[key].remove(event)
         if self._agents[key].empty:
             del self._agents[key], self._recent[key]
+            self._keys_in_order = None
         self._remove_from_minute(key, event)
         if event.event == "task_failed":
             group = (*key, event.error_type, event.error)
@@ -152,13 +159,13 @@ class History:
         """A page of figures over all stored events by topic and agent, and how many rows there are.
         `order` is topic or agent, or a figure, of which the largest come first."""
         with self._lock:
-            chosen = sorted(self._chosen(topic, agent).items(), key=itemgetter(0))
+            keys = self._chosen(topic, agent)
             if order == "agent":
-                chosen.sort(key=lambda item: item[0][::-1])
+                keys = sorted(keys, key=itemgetter(1, 0))
             elif order != "topic":
-                chosen.sort(key=lambda item: _figure(item[1], order), reverse=True)
-            end = None if limit is None else offset + limit
-            return [Figures.of(tally, *key) for key, tally in chosen[offset:end]], len(chosen)
+                keys = sorted(keys, key=lambda key: _figure(self._agents[key], order), reverse=True)
+            shown = keys[offset : None if limit is None else offset + limit]
+            return [Figures.of(self._agents[key], *key) for key in shown], len(keys)
 
     def of_agent(self, topic: str, agent: str) -> Figures:
         """Figures of one agent over all stored events."""
@@ -170,14 +177,18 @@ class History:
         with self._lock:
             if topic is None and agent is None:
                 return Figures.of(self._total)
-            return Figures.of(summed(self._chosen(topic, agent).values()))
+            return Figures.of(summed(self._agents[key] for key in self._chosen(topic, agent)))
 
-    def _chosen(self, topic: str | None, agent: str | None) -> dict[tuple[str, str], Tally]:
-        return {
-            key: tally
-            for key, tally in self._agents.items()
+    def _chosen(self, topic: str | None, agent: str | None) -> list[tuple[str, str]]:
+        if self._keys_in_order is None:
+            self._keys_in_order = sorted(self._agents)
+        if topic is None and agent is None:
+            return self._keys_in_order
+        return [
+            key
+            for key in self._keys_in_order
             if topic in (None, key[0]) and agent in (None, key[1])
-        }
+        ]
 
     def lately(self, now: float, minutes: int) -> Figures:
         """Figures over the last whole minutes and the running one; `per_minute` is the mean number
@@ -191,17 +202,24 @@ class History:
             return replace(Figures.of(summed(tallies)), per_minute=ended / minutes)
 
     def busiest(self, now: float, minutes: int, limit: int) -> list[Figures]:
-        """Figures over the last minutes of the agents that ended most tasks in them."""
+        """Figures over the last minutes of the agents that ended most tasks in them. Ranked anew
+        every few seconds, because that looks at every agent of every minute."""
         with self._lock:
-            tallies: dict[tuple[str, str], list[Tally]] = defaultdict(list)
-            for start in _starts(now, minutes + 1):
-                for key, tally in self._agent_minutes.get(start, {}).items():
-                    tallies[key].append(tally)
-            ended = {key: sum(t.ended for t in found) for key, found in tallies.items()}
-            return [
-                replace(Figures.of(summed(tallies[key]), *key), per_minute=ended[key] / minutes)
-                for key in nlargest(limit, ended, key=lambda key: (ended[key], key))
-            ]
+            starts = _starts(now, minutes + 1)
+            if time.monotonic() - self._ranked_at > _RANKED:
+                ended: Counter[tuple[str, str]] = Counter()
+                for start in starts:
+                    for key, tally in self._agent_minutes.get(start, {}).items():
+                        ended[key] += tally.ended
+                self._ranking = nlargest(limit, ended, key=lambda key: (ended[key], key))
+                self._ranked_at = time.monotonic()
+            rows = [self._over(starts, key, minutes) for key in self._ranking]
+            return sorted(rows, key=lambda row: row.per_minute or 0, reverse=True)
+
+    def _over(self, starts: list[int], key: tuple[str, str], minutes: int) -> Figures:
+        found = [self._agent_minutes.get(start, {}).get(key) for start in starts]
+        total = summed(tally for tally in found if tally)
+        return replace(Figures.of(total, *key), per_minute=total.ended / minutes)
 
     def series(
         self, now: float, minutes: int = 60, topic: str | None = None, agent: str | None = None

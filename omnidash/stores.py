@@ -60,10 +60,12 @@ class Entry:
                 self._counted_at = time.monotonic()
             return self._counts
 
-    def inspection(self) -> Inspection:
-        """The store looked at closely, at most every two seconds for all who ask."""
+    def inspection(self, max_age: float) -> Inspection:
+        """The store looked at closely, not longer than `max_age` seconds ago, for all who ask.
+        StoreError if it does not even answer now."""
+        self.store.connect()
         with self._lock:
-            if self._inspection is None or time.monotonic() - self._inspected_at > 2.0:
+            if self._inspection is None or time.monotonic() - self._inspected_at > max_age:
                 self._inspection = self.store.inspect()
                 self._inspected_at = time.monotonic()
             return self._inspection

@@ -165,8 +165,16 @@ class Inspection:
 
 
 @dataclass(slots=True)
+class ConfigKeys:
+    """Sorted; `complete` is False while the search for further keys still goes on."""
+
+    keys: list[str]
+    complete: bool = True
+
+
+@dataclass(slots=True)
 class ConfigListing:
-    """All configuration keys in order; `complete` is False while the search still goes on."""
+    """All configuration in the order of its keys; `complete` as in `ConfigKeys`."""
 
     entries: list[ConfigEntry]
     complete: bool = True
@@ -327,7 +335,16 @@ class Store(ABC):
         """Events after the cursor of an earlier batch, from the oldest stored when None."""
 
     @abstractmethod
-    def config_listing(self) -> ConfigListing: ...
+    def config_keys(self) -> ConfigKeys: ...
+
+    @abstractmethod
+    def config_entries(self, keys: Iterable[str]) -> list[ConfigEntry]:
+        """Those of the keys that are stored, in the order asked for, at a cost of these alone."""
+
+    def config_listing(self) -> ConfigListing:
+        """All configuration at once."""
+        found = self.config_keys()
+        return ConfigListing(self.config_entries(found.keys), found.complete)
 
     @abstractmethod
     def supervisors(self) -> list[Supervisor]:

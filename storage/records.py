@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-_LONG_INTEGER = re.compile(rb"\d{19}")
+_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
 _LATEST = 4102444800.0  # 2100-01-01: later is a wrong unit (milliseconds) or nonsense
 
 
@@ -43,7 +42,9 @@ def to_bytes(text: str) -> bytes:
 def parse_json(raw: bytes) -> tuple[Any, str]:
     """(value, problem). Reads what Python's `json` writes: NaN, Infinity, long integers, lone
     surrogates. `problem` is empty, or says in plain words why there is no value."""
-    if not _LONG_INTEGER.search(raw):  # orjson turns integers beyond 64 bits into floats
+    # orjson turns integers beyond 64 bits into floats. Looking for 19 digits in this way costs a
+    # tenth of what a regular expression does, which would be more than the parsing itself.
+    if b"0" * 19 not in raw.translate(_ANY_DIGIT):
         try:
             return orjson.loads(raw), ""
         except orjson.JSONDecodeError:

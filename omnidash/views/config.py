@@ -42,17 +42,18 @@ class Row:
 def config(request: StoreRequest, store: str) -> HttpResponse:
     entry = request.entry
     asked = ConfigQuery.read(request.GET)
-    listing = entry.store.config_listing()
     text = asked.value("q").casefold()
-    chosen = [found for found in listing.entries if text in found.key.casefold()]
-    chosen.sort(key=lambda found: (bool(_meaning(found.key)), found.key))
-    rows = [_row(found) for found in chosen[asked.offset : asked.offset + PAGE_ROWS]]
+    known = entry.store.config_keys()
+    chosen = [key for key in known.keys if text in key.casefold()]
+    chosen.sort(key=lambda key: bool(_meaning(key)))  # the user's own come first
+    shown = chosen[asked.offset : asked.offset + PAGE_ROWS]
+    rows = [_row(found) for found in entry.store.config_entries(shown)]
     context = {
         "asked": asked,
         "rows": rows,
         "pager": Pager(asked.offset, len(rows), len(chosen)),
-        "key_count": len(listing.entries),
-        "complete": listing.complete,
+        "key_count": len(known.keys),
+        "complete": known.complete,
     }
     return page(request, "config/index.html", "config/_table.html", context)
 

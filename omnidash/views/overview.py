@@ -19,7 +19,7 @@ _ROWS = 6
 
 def overview(request: StoreRequest, store: str) -> HttpResponse:
     entry, now = request.entry, time.time()
-    inspection = entry.inspection()  # a store that cannot even answer this is down
+    inspection = entry.inspection(max_age=10)
     sections = Sections()
     read = sections.read
     read("metrics", entry.history.refresh, None)

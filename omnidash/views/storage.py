@@ -14,7 +14,7 @@ from storage.base import Counts
 
 def storage(request: StoreRequest, store: str) -> HttpResponse:
     entry = request.entry
-    inspection = entry.inspection()
+    inspection = entry.inspection(max_age=2)
     facts = [
         (group, list(members)) for group, members in groupby(inspection.facts, lambda f: f.group)
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from storage.base import ConfigListing, Runner
+from storage.base import ConfigKeys, Runner
 from storage.json_store.layout import Objects, Unreadable
 from storage.json_store.owner import supervisors_of
 from storage.json_store.store import JsonFiles
@@ -44,9 +45,12 @@ class JsonConfig(JsonFiles):
 
     # What the pages ask
 
-    def config_listing(self) -> ConfigListing:
+    def config_keys(self) -> ConfigKeys:
+        return ConfigKeys(sorted(self._config.document().values))
+
+    def config_entries(self, keys: Iterable[str]) -> list[ConfigEntry]:
         document = self._config.document()
-        return ConfigListing([_entry(document, key) for key in sorted(document.values)])
+        return [_entry(document, key) for key in keys if key in document.values]
 
     def supervisors(self) -> list[Supervisor]:
         values = self._config.document().values

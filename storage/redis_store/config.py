@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from storage.base import ConfigListing, Runner
+from storage.base import ConfigKeys, Runner
 from storage.records import (
     RAW_LIMIT,
     ConfigEntry,
@@ -23,7 +24,8 @@ from storage.redis_store.keys import may_be_anothers
 from storage.redis_store.part import RedisPart
 from storage.redis_store.result_reading import kinds
 
-_SCAN_BUDGET = 0.05  # seconds a listing searches for further keys
+_SEARCH = 0.05  # seconds a listing searches for keys the first time …
+_AGAIN = 0.015  # … and for further ones once all were seen
 _READ = 500  # values in one MGET
 _START, _RUNNER = b"_omnidaemon_start_time", b"_omnidaemon_runner_id"
 _REGISTRY = b"_supervisor_registry"
@@ -43,17 +45,28 @@ class ConfigPart(RedisPart):
         value, problem = parse_json(raw)
         return default if problem else value
 
-    def config_listing(self) -> ConfigListing:
-        keys, ended = self._config_scan.advance(_SCAN_BUDGET)
+    def config_keys(self) -> ConfigKeys:
+        walked = self._config_scan.walks > 0
+        keys, ended = self._config_scan.advance(_AGAIN if walked else _SEARCH)
         head = self._keys.config_head
-        names = [key[len(head) :] for key in keys if key.startswith(head)]
-        self._config.found(names, ended)
+        self._config.found([key[len(head) :] for key in keys if key.startswith(head)], ended)
         complete = self._config_scan.walks > 0
         with self._config.lock:
             wanted = set(self._config.keys)
         if not complete:
             wanted.update(self._system_keys())
-        return ConfigListing(self._read_entries(sorted(wanted)), complete)
+        return ConfigKeys([to_text(name) for name in sorted(wanted)], complete)
+
+    def config_entries(self, keys: Iterable[str]) -> list[ConfigEntry]:
+        return self._read_entries([to_bytes(key) for key in keys])
+
+    def broken_config(self) -> list[ConfigEntry]:
+        """The unreadable ones among the entries read so far; each call reads some more."""
+        with self._config.lock:
+            fresh = [name for name in self._config.keys if name not in self._config.entries]
+        self._read_entries(fresh[:_READ])
+        problems = [name for name, entry in self._config.entries.items() if entry.problem]
+        return self._read_entries(sorted(problems))
 
     def config_count(self) -> int | None:
         """How many keys there are, once they have been searched for."""
@@ -98,7 +111,7 @@ class ConfigPart(RedisPart):
                     continue
                 entry = known[name]
                 entries[name] = entry if entry.raw == raw else _to_entry(name, raw, len(raw))
-        self._config.entries = entries
+        self._config.read(names, entries)
         return [entries[name] for name in names if name in entries]
 
     def _read_odd(self, names: list[bytes]) -> dict[bytes, ConfigEntry]:

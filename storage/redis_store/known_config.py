@@ -26,6 +26,15 @@ class KnownConfig:
             if ended:  # what a whole walk did not meet is no more
                 self.keys, self.walk = self.walk, {}
 
+    def read(self, asked: list[bytes], entries: dict[bytes, ConfigEntry]) -> None:
+        """What was read of these names; those without an entry are no more."""
+        with self.lock:
+            known = {**self.entries, **entries}
+            for name in asked:
+                if name not in entries:
+                    known.pop(name, None)
+            self.entries = known
+
     def add(self, key: bytes, walking: bool) -> None:
         """Written by us. A walk that is under way may have passed its place already."""
         with self.lock:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from storage.base import StoreDenied
 from storage.records import RAW_LIMIT, parse_json, read_result, to_text
 from storage.redis_store.client import Client, Command, ResponseError, is_wrong_type
@@ -112,7 +114,10 @@ def read_entries(
 
 def to_entry(task_id: bytes, value: bytes) -> Entry:
     """From a whole value. A field `expires_at` in it means nothing: Redis keeps the expiry."""
-    parsed, problem = parse_json(value)
+    try:  # exact long integers do not matter here
+        parsed, problem = orjson.loads(value), ""
+    except orjson.JSONDecodeError:
+        parsed, problem = parse_json(value)
     if problem:
         return Entry(task_id, 0.0, None, len(value), problem=problem)
     result = read_result(to_text(task_id), parsed, len(value))

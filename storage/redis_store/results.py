@@ -11,6 +11,7 @@ from typing import Any
 from storage.base import Page, RecordNotFound, ResultQuery
 from storage.records import RAW_LIMIT, Result, parse_json, read_result, to_bytes, to_text
 from storage.redis_store.client import Command, ResponseError
+from storage.redis_store.garbage import collector_paused
 from storage.redis_store.part import RedisPart
 from storage.redis_store.result_reading import WHOLE, kinds, read_entries
 from storage.redis_store.result_shelf import Entry, Filter
@@ -52,6 +53,10 @@ class ResultPart(RedisPart):
         return bool(deleted)
 
     def list_results(self, limit: int = 100) -> list[dict[str, Any]]:
+        with collector_paused(limit):
+            return self._list_results(limit)
+
+    def _list_results(self, limit: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         start, count = 0, min(limit, _LISTED)
         while len(found) < limit:
