@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -199,19 +198,19 @@ class AgentPart(RedisPart):
         there = [pair for pair, member in zip(pairs, members, strict=True) if member == 1]
         read = self._registry.read(there)
         self._registry.learn(read)
-        return self._join(copy.copy(agent) for agent in read.values())
+        return self._join(_copy(agent) for agent in read.values())
 
     def _joined(self, pairs: list[Pair]) -> dict[Pair, Agent]:
         """Copies of known agents with their subscription and supervisor; shared for a short time,
         because it costs a look at each of them."""
         registry = self._registry
         if len(pairs) <= LARGE:
-            rows = self._join(copy.copy(registry.agents[pair]) for pair in pairs)
+            rows = self._join(_copy(registry.agents[pair]) for pair in pairs)
             return dict(zip(pairs, rows, strict=True))
         until, version, joined = self._joined_cache
         if time.monotonic() >= until or version != registry.version:
             version, agents = registry.version, registry.agents
-            rows = self._join(copy.copy(agent) for agent in list(agents.values()))
+            rows = self._join(_copy(agent) for agent in list(agents.values()))
             joined = {(row.topic, row.name): row for row in rows}
             self._joined_cache = (time.monotonic() + _JOINED, version, joined)
         return joined
@@ -269,6 +268,22 @@ def to_supervisor(name: str, raw: bytes | None) -> Supervisor | None:
         return None
     value, problem = parse_json(raw)
     return Supervisor(name, problem=problem) if problem else read_supervisor(name, value)
+
+
+def _copy(agent: Agent) -> Agent:
+    """To be joined with what changes faster; copy.copy() takes five times as long."""
+    return Agent(
+        agent.topic,
+        agent.name,
+        agent.callback_name,
+        agent.description,
+        agent.tools,
+        agent.config,
+        agent.created_at,
+        agent.extra,
+        agent.shares_record_with,
+        agent.problem,
+    )
 
 
 def _age(agent: Agent) -> float:

@@ -61,12 +61,19 @@ class ConfigPart(RedisPart):
         return self._read_entries([to_bytes(key) for key in keys])
 
     def broken_config(self) -> list[ConfigEntry]:
-        """The unreadable ones among the entries read so far; each call reads some more."""
+        """The unreadable ones among the entries read so far; each call finds and reads some more."""
+        self.config_count()
         with self._config.lock:
             fresh = [name for name in self._config.keys if name not in self._config.entries]
         self._read_entries(fresh[:_READ])
         problems = [name for name, entry in self._config.entries.items() if entry.problem]
         return self._read_entries(sorted(problems))
+
+    def config_is_read(self) -> bool:
+        """Whether all keys were searched for and read at least once."""
+        with self._config.lock:
+            unread = any(name not in self._config.entries for name in self._config.keys)
+        return self._config_scan.walks > 0 and not unread
 
     def config_count(self) -> int | None:
         """How many keys there are, once they have been searched for."""

@@ -78,11 +78,13 @@ class InspectPart(ResultPart, MetricPart, ConfigPart, ClearPart):
     def inspect(self) -> Inspection:
         found = Inspection(self.backend, self.address, round(self._latency(), 2))
         self._ask_server(found)
-        self._survey.step(_AGAIN if self._survey.complete else _SURVEY)
+        self._survey.step(_SURVEY)
         self._index.look()
         self._registry.look()
         found.broken = self._broken()
-        found.scan_complete = self._survey.complete and self._index.complete
+        found.scan_complete = (
+            self._survey.complete and self._index.complete and self.config_is_read()
+        )
         found.scanned = self._survey.scan.seen
         strangers = len(self._survey.strangers)
         if strangers:
