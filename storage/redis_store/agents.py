@@ -210,7 +210,8 @@ class AgentPart(RedisPart):
         until, version, joined = self._joined_cache
         if time.monotonic() >= until or version != registry.version:
             version, agents = registry.version, registry.agents
-            rows = self._join(_copy(agent) for agent in list(agents.values()))
+            with collector_paused(len(agents)):
+                rows = self._join(_copy(agent) for agent in list(agents.values()))
             joined = {(row.topic, row.name): row for row in rows}
             self._joined_cache = (time.monotonic() + _JOINED, version, joined)
         return joined

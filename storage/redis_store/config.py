@@ -61,7 +61,7 @@ class ConfigPart(RedisPart):
         return self._read_entries([to_bytes(key) for key in keys])
 
     def broken_config(self) -> list[ConfigEntry]:
-        """The unreadable ones among the entries read so far; each call finds and reads some more."""
+        """The unreadable among the entries read so far; each call finds and reads some more."""
         self.config_count()
         with self._config.lock:
             fresh = [name for name in self._config.keys if name not in self._config.entries]
@@ -72,8 +72,8 @@ class ConfigPart(RedisPart):
     def config_is_read(self) -> bool:
         """Whether all keys were searched for and read at least once."""
         with self._config.lock:
-            unread = any(name not in self._config.entries for name in self._config.keys)
-        return self._config_scan.walks > 0 and not unread
+            unread = [name for name in self._config.keys if name not in self._config.entries]
+        return self._config_scan.walks > 0 and all(map(may_be_anothers, unread))
 
     def config_count(self) -> int | None:
         """How many keys there are, once they have been searched for."""
@@ -104,6 +104,7 @@ class ConfigPart(RedisPart):
         known = self._config.entries
         small: list[bytes] = []
         odd: list[bytes] = []
+        gone: list[bytes] = []
         for name in names:
             entry = known.get(name)
             usual = entry is not None and not entry.truncated and not entry.problem
@@ -113,11 +114,12 @@ class ConfigPart(RedisPart):
             some = small[start : start + _READ]
             values = self._client.call("MGET", *map(self._keys.config, some))
             for name, raw in zip(some, values, strict=True):
-                if raw is None:
-                    entries.update(self._read_odd([name]))
-                    continue
                 entry = known[name]
-                entries[name] = entry if entry.raw == raw else _to_entry(name, raw, len(raw))
+                if raw is None:  # gone, or of another type by now
+                    gone.append(name)
+                else:
+                    entries[name] = entry if entry.raw == raw else _to_entry(name, raw, len(raw))
+        entries |= self._read_odd(gone)
         self._config.read(names, entries)
         return [entries[name] for name in names if name in entries]
 
