@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,24 @@ def parse_json(raw: bytes) -> tuple[Any, str]:
         except orjson.JSONDecodeError:
             pass
     return _parse_json_slowly(raw)
+
+
+def doubled_keys(raw: bytes) -> list[str]:
+    """Keys that occur more than once in one object of a JSON text; readers keep the last value."""
+    doubled: dict[str, None] = {}
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen = dict(found)
+        if len(seen) < len(found):
+            counts = Counter(key for key, _ in found)
+            doubled.update(dict.fromkeys(key for key, times in counts.items() if times > 1))
+        return seen
+
+    try:
+        json.loads(raw, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        return []
+    return list(doubled)
 
 
 def _parse_json_slowly(raw: bytes) -> tuple[Any, str]:

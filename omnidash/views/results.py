@@ -11,7 +11,7 @@ from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
 from storage.base import ResultQuery
-from storage.records import Result, to_text
+from storage.records import Result, doubled_keys, to_text
 
 _SEARCH = 0.1  # seconds that a look may search payloads for text
 _DEEP_SEARCH = 2.0  # seconds when the reader asked to look further
@@ -63,6 +63,7 @@ def result(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "expired": found.expired(time.time()),
         "parsed": found.parsed,
         "raw": to_text(found.raw),
+        "doubled": doubled_keys(found.raw) if found.parsed else [],
         "envelope_keys": [
             (key.replace("_", " ").capitalize(), envelope[key])
             for key in _ENVELOPE
