@@ -35,7 +35,7 @@ class ClearPart(RedisPart):
             ours = [key for key, pair in zip(keys, names, strict=True) if pair is not None]
             count += self._unlink(ours)
             _report(keys, ours)
-        self._client.write([("DEL", self._keys.topics)])
+        self._client.write([("DEL", self._keys.topics)], deleting=True)
         self._registry.stale()
         return count
 
@@ -49,13 +49,15 @@ class ClearPart(RedisPart):
             if isinstance(ids, ResponseError) or not ids:
                 break
             keys = [self._keys.result(task_id) for task_id in ids]
-            done = self._client.write([("UNLINK", *keys), ("ZREM", self._keys.results_index, *ids)])
+            done = self._client.write(
+                [("UNLINK", *keys), ("ZREM", self._keys.results_index, *ids)], deleting=True
+            )
             count += done[0]
         for keys in self._walk(self._keys.result_head):
             ours = self._own_results(keys)
             count += self._unlink(ours)
             _report(keys, ours)
-        self._client.write([("DEL", self._keys.results_index)])
+        self._client.write([("DEL", self._keys.results_index)], deleting=True)
         self._index.reset()
         return count
 
@@ -74,7 +76,7 @@ class ClearPart(RedisPart):
 
     def clear_metrics(self) -> int:
         length = self._client.pipe([("XLEN", self._keys.metrics)])[0]
-        self._client.write([("DEL", self._keys.metrics)])
+        self._client.write([("DEL", self._keys.metrics)], deleting=True)
         return length if isinstance(length, int) else 0
 
     def _clear_config(self) -> int:
@@ -107,7 +109,7 @@ class ClearPart(RedisPart):
         count = 0
         for start in range(0, len(keys), _UNLINKED):
             some = keys[start : start + _UNLINKED]
-            count += self._client.write([("UNLINK", *some)])[0]
+            count += self._client.write([("UNLINK", *some)], deleting=True)[0]
         return count
 
 

@@ -116,7 +116,7 @@ class Client:
             replies = self._attempt(commands)
         except _Stale:
             replies = self._attempt(commands, last=True)
-        self._check(replies, commands, denied_ok)
+        self.check(replies, commands, denied_ok)
         return replies
 
     def _attempt(self, commands: Sequence[Command], last: bool = False) -> list[Any]:
@@ -125,10 +125,11 @@ class Client:
 
     # Writing
 
-    def write(self, commands: Sequence[Command]) -> list[Any]:
-        """All of the commands or none, in one MULTI. Never sent twice."""
+    def write(self, commands: Sequence[Command], *, deleting: bool = False) -> list[Any]:
+        """All of the commands or none, in one MULTI. Never sent twice. `deleting` commands are done
+        one by one where the memory is full: Redis then refuses every transaction, but no DEL."""
         with self._connection() as link:
-            replies = self._multi(link, commands)
+            replies = self._multi(link, commands, deleting)
         if replies is None:  # nothing is watched, so this cannot be
             raise StoreError(f"{self.name} did not execute the change")
         return replies
@@ -139,19 +140,19 @@ class Client:
         plan: Callable[[Callable[[Sequence[Command]], list[Any]]], Sequence[Command]],
     ) -> list[Any]:
         """`plan` reads by the function it is given and says what to write; that is executed only if
-        the watched keys have not changed meanwhile, else all of it starts again."""
+        the watched keys have not changed meanwhile, else all of it starts again. For deletions."""
         for _ in range(_ATTEMPTS):
             with self._connection() as link:
 
                 def read(commands: Sequence[Command], link: Any = link) -> list[Any]:
                     replies = _exchange(link, commands)
-                    self._check(replies, commands)
+                    self.check(replies, commands)
                     return replies
 
                 try:
                     read([("WATCH", *watched)])
                     commands = plan(read)
-                    replies = self._multi(link, commands) if commands else []
+                    replies = self._multi(link, commands, deleting=True) if commands else []
                     if not commands:
                         read([("UNWATCH",)])
                 except BaseException:
@@ -161,11 +162,13 @@ class Client:
                 return replies
         raise StoreError("the records kept changing meanwhile; nothing was done")
 
-    def _multi(self, link: Any, commands: Sequence[Command]) -> list[Any] | None:
+    def _multi(self, link: Any, commands: Sequence[Command], deleting: bool) -> list[Any] | None:
         """None if a watched key changed."""
         framed: list[Command] = [("MULTI",), *commands, ("EXEC",)]
         *queued, done = _exchange(link, framed)
-        self._check(queued, framed)
+        if deleting and any(isinstance(reply, driver.OutOfMemoryError) for reply in queued):
+            return self._sound(_exchange(link, commands), commands)
+        self.check(queued, framed)
         for reply, command in zip(queued, framed, strict=False):
             if isinstance(reply, ResponseError):
                 raise _unexpected(reply, command)
@@ -173,11 +176,14 @@ class Client:
             raise self._refused(done, ("EXEC",)) or _unexpected(done, ("EXEC",))
         if done is None:
             return None
-        self._check(done, commands)
-        for reply, command in zip(done, commands, strict=True):
+        return self._sound(done, commands)
+
+    def _sound(self, replies: Sequence[Any], commands: Sequence[Command]) -> list[Any]:
+        self.check(replies, commands)
+        for reply, command in zip(replies, commands, strict=True):
             if isinstance(reply, ResponseError):
                 raise _unexpected(reply, command)
-        return list(done)
+        return list(replies)
 
     # The edge: whatever the driver raises becomes ours
 
@@ -229,6 +235,8 @@ class Client:
         if isinstance(error, driver.InvalidResponse):
             return "what answers there is not Redis"
         text = str(error)
+        if "Connection not ready" in text:  # the server spoke first, which is never good news
+            text = self._greeting()
         if "max number of clients" in text:
             return "max clients reached"
         if "No connection available" in text:
@@ -236,6 +244,16 @@ class Client:
         if "DB index is out of range" in text:
             return f"there is no database {self._db}"
         return _system_cause(error)
+
+    def _greeting(self) -> str:
+        link: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            link.connect()
+            return str(link.read_response())
+        except (driver.RedisError, OSError) as error:
+            return str(error)
+        finally:
+            link.disconnect()
 
     def _loaded(self) -> str:
         try:
@@ -249,9 +267,10 @@ class Client:
         percent = parse_info(text).get("loading_loaded_perc", "")
         return f", {float(percent):.0f} %" if percent else ""
 
-    def _check(
+    def check(
         self, replies: Sequence[Any], commands: Sequence[Command], denied_ok: bool = False
     ) -> None:
+        """Raise what concerns more than one record."""
         for reply, command in zip(replies, commands, strict=False):
             if isinstance(reply, ResponseError):
                 refused = self._refused(reply, command)

@@ -72,12 +72,13 @@ class MetricPart(RedisPart):
 
     def _from_the_beginning(self, cursor: str | None, limit: int) -> MetricBatch:
         # XINFO first: an event that comes between must not look like one that was trimmed.
-        facts, entries, stored = self._client.pipe(
-            [("XINFO", "STREAM", self._keys.metrics), *self._reading("-", limit + 1)],
-            denied_ok=True,
+        reading = self._reading("-", limit + 1)
+        facts, *replies = self._client.pipe(
+            [("XINFO", "STREAM", self._keys.metrics), *reading], denied_ok=True
         )
-        if isinstance(stored, ResponseError) or isinstance(entries, ResponseError):
-            self._client.pipe([("XLEN", self._keys.metrics)])  # raises if it is forbidden
+        self._client.check(replies, reading)
+        entries, stored = replies
+        if isinstance(stored, ResponseError):
             return MetricBatch([], cursor or f"{_EMPTY}0", more=False, stored=0)
         added = _number(_flat(facts).get(b"entries-added"))
         before = None if cursor is None else _number(cursor.removeprefix(_EMPTY))

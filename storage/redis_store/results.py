@@ -48,7 +48,7 @@ class ResultPart(RedisPart):
         raw_id = to_bytes(task_id)
         deleted, _ = self._client.write([
             ("DEL", self._keys.result(raw_id)), ("ZREM", self._keys.results_index, raw_id)
-        ])  # fmt: skip
+        ], deleting=True)  # fmt: skip
         self._index.forget(raw_id)
         return bool(deleted)
 
