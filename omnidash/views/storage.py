@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from django.http import HttpResponse
 
 from omnidash.htmx import page
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
-from storage.base import Counts
+from storage.base import Counts, Fact
 
 
 def storage(request: StoreRequest, store: str) -> HttpResponse:
     entry = request.entry
     inspection = entry.inspection(max_age=2)
-    facts = [
-        (group, list(members)) for group, members in groupby(inspection.facts, lambda f: f.group)
-    ]
+    facts: dict[str, list[Fact]] = {}
+    for fact in inspection.facts:
+        facts.setdefault(fact.group, []).append(fact)
     sections = Sections()
     counts = sections.read("counts", entry.counts, Counts())
     context = {
         "inspection": inspection,
         "troubles": inspection.troubles + sections.troubles,
-        "facts": facts,
+        "facts": facts.items(),
         "counts": counts,
     }
     return page(request, "storage/index.html", "storage/_board.html", context)

@@ -55,7 +55,7 @@ class Situation:
 
 def figures(info: dict[str, str], db: int, situation: Situation) -> list[Fact]:
     found = [
-        Fact(group, name, _value(info[key], unit), unit, _note(info, key))
+        Fact(group, name, _shown(info, key, unit), unit, _note(info, key))
         for group, key, name, unit in _FIGURES
         if key in info
     ]
@@ -116,6 +116,11 @@ def _memory_risks(info: dict[str, str]) -> list[str]:
 
 def _policy(info: dict[str, str]) -> str:
     return info.get("maxmemory_policy", "noeviction")
+
+
+def _shown(info: dict[str, str], key: str, unit: str) -> float | str | bool | None:
+    no_limit = key == "maxmemory" and not _number(info, key)
+    return None if no_limit else _value(info[key], unit)
 
 
 def _value(text: str, unit: str) -> float | str | bool | None:
