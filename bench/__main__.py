@@ -136,17 +136,15 @@ def main() -> None:
             if wanted(group):
                 print(f"measuring {group} …", file=sys.stderr, flush=True)
                 rows += measure()
+        if asked.quick:  # so little data that fixed costs decide
+            for row in rows:
+                row.target = row.limit = None
+        if rows:
+            print("\n" + plain(store_table(rows)), flush=True)
         pages: list[PageRow] = []
         if wanted(PAGES):
             print("measuring pages …", file=sys.stderr, flush=True)
             pages = page_rows(server, size, quick=asked.quick)
-    if asked.quick:  # so little data that fixed costs decide
-        for row in rows:
-            row.target = row.limit = None
-        for page in pages:
-            page.target = None
-    if rows:
-        print("\n" + plain(store_table(rows)))
     if pages:
         print(
             f"\nwith {size.agents:,} agents, {size.results:,} results, {size.metrics:,} metrics "
