@@ -331,6 +331,11 @@ class ResultIndex:
             self._loose.discard(task_id)
             self._pending.discard(task_id)
 
+    def found_indexed(self, pairs: Iterable[tuple[bytes, float]]) -> None:
+        """Ids of the index that the looks missed, because as many others had left it there."""
+        if self._scores:  # else the first look is still to come, and learns the newest first
+            self._note(pairs, newest=False)
+
     def found_loose(self, task_ids: Iterable[bytes]) -> None:
         """Results that a scan found and the index does not name."""
         with self.lock:

@@ -98,9 +98,11 @@ class Survey:
         unknown = [one for one in task_ids if not self._index.knows(one)]
         index = self._keys.results_index
         scores = self._client.pipe([("ZSCORE", index, one) for one in unknown])
-        loose = [
-            one for one, score in zip(unknown, scores, strict=True) if not isinstance(score, bytes)
-        ]
+        scored = dict(zip(unknown, scores, strict=True))
+        self._index.found_indexed(
+            (one, float(score)) for one, score in scored.items() if isinstance(score, bytes)
+        )
+        loose = [one for one, score in scored.items() if not isinstance(score, bytes)]
         self._index.found_loose(one for one in loose if not may_be_anothers(one))
         return {self._keys.result(one) for one in loose if may_be_anothers(one)}
 
