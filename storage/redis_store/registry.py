@@ -135,12 +135,18 @@ class Registry:
             some = wanted[start : start + _READ]
             keys = [self._keys.agent(to_bytes(topic), to_bytes(name)) for topic, name in some]
             replies = self._client.pipe([("HGETALL", key) for key in keys])
-            for pair, key, reply in zip(some, keys, replies, strict=True):
+            for pair, reply in zip(some, replies, strict=True):
                 agent = to_agent(*pair, reply)
-                if isinstance(reply, ResponseError):
-                    agent.problem = f"expected hash, is {kinds(self._client, [key])[0]}"
                 agent.shares_record_with = self.shared.get(pair, [])
                 found[pair] = agent
+            odd = {
+                pair: key
+                for pair, key, reply in zip(some, keys, replies, strict=True)
+                if isinstance(reply, ResponseError)
+            }
+            names = kinds(self._client, list(odd.values()))
+            for pair, kind in zip(odd, names, strict=True):
+                found[pair].problem = f"expected hash, is {kind}"
         return found
 
 
