@@ -19,7 +19,6 @@ import hiredis
 from redis import exceptions as driver
 from redis.backoff import NoBackoff
 from redis.connection import (
-    BlockingConnectionPool,
     Connection,
     SSLConnection,
     UnixDomainSocketConnection,
@@ -28,6 +27,7 @@ from redis.retry import Retry
 
 from storage import StoreURL
 from storage.base import StoreDenied, StoreError, StoreReadOnly, StoreUnavailable
+from storage.redis_store.pool import CONNECTIONS, FULL, Pool
 
 Command = Sequence[bytes | str | int | float]
 ResponseError = driver.ResponseError
@@ -35,7 +35,6 @@ ResponseError = driver.ResponseError
 TIMEOUT = 1.0  # seconds to connect, and between two pieces of an answer
 _SLOW = 0.2  # a failure that took longer is not tried again for a while …
 _PAUSE = 1.0  # … so that a page of many questions waits for a frozen server once
-_CONNECTIONS = 24
 _ATTEMPTS = 20  # of a transaction whose watched keys keep changing
 
 _REFUSALS = {
@@ -76,26 +75,23 @@ class Client:
         kinds: dict[str, Any] = {
             "unix": UnixDomainSocketConnection, "rediss": SSLConnection
         }  # fmt: skip
-        self._pool: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]
-            connection_class=kinds.get(where.scheme, Connection),
-            max_connections=_CONNECTIONS,
-            timeout=TIMEOUT,
-            db=where.db,
-            username=where.username,
-            password=where.password,
-            socket_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),  # the driver's default keeps a worker waiting for a minute
-            protocol=2,
-            driver_info=None,  # CLIENT SETINFO may be denied, and costs two round trips
-            **options,
-        )
+        options |= {
+            "db": where.db,
+            "username": where.username,
+            "password": where.password,
+            "socket_timeout": TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),  # the driver's default keeps a worker for a minute
+            "protocol": 2,
+            "driver_info": None,  # CLIENT SETINFO may be denied, and costs two round trips
+        }
+        self._pool = Pool(kinds.get(where.scheme, Connection), options, TIMEOUT)
         self._db = where.db
         self._lock = threading.Lock()
         self._closed_until = 0.0
         self._cause = ""
 
     def close(self) -> None:
-        self._pool.disconnect()
+        self._pool.close()
 
     # Reading
 
@@ -193,7 +189,7 @@ class Client:
         started = time.monotonic()
         link: Any = None
         try:
-            link = self._pool.get_connection()
+            link = self._pool.take()
             yield link
         except (driver.RedisError, OSError) as error:
             took = time.monotonic() - started
@@ -209,7 +205,7 @@ class Client:
             self._closed_until = 0.0
         finally:
             if link is not None:
-                self._pool.release(link)
+                self._pool.give(link)
 
     def _pass_breaker(self) -> None:
         with self._lock:
@@ -239,14 +235,14 @@ class Client:
             text = self._greeting()
         if "max number of clients" in text:
             return "max clients reached"
-        if "No connection available" in text:
-            return f"all {_CONNECTIONS} connections are busy"
+        if FULL in text:
+            return f"all {CONNECTIONS} connections are busy"
         if "DB index is out of range" in text:
             return f"there is no database {self._db}"
         return _system_cause(error)
 
     def _greeting(self) -> str:
-        link: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        link: Any = self._pool.make()
         try:
             link.connect()
             return str(link.read_response())
@@ -257,7 +253,7 @@ class Client:
 
     def _loaded(self) -> str:
         try:
-            link: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+            link: Any = self._pool.make()
             try:
                 text = _exchange(link, [("INFO", "persistence")])[0]
             finally:
