@@ -8,6 +8,7 @@
   let errors = 0;
   let timer = 0;
   let asking = false;
+  let askedFor = ""; // address of the refresh under way
   const digests = new Map(); // part's id -> digest of what is on the screen
 
   const root = () => document.querySelector("[data-live]");
@@ -62,6 +63,7 @@
       return;
     }
     asking = true;
+    askedFor = root().getAttribute("hx-get");
     const digest = digests.get(context.sourceElement.id);
     if (digest) context.request.headers["X-Part"] = digest;
   });
@@ -90,6 +92,50 @@
   });
 
   document.addEventListener("htmx:error", () => { errors += 1; });
+
+  // A list that somebody is reading keeps its rows; new ones wait until they are asked for.
+
+  let asked = false;
+  const rowsOf = (part) => [...part.querySelectorAll("tbody > tr[id]")].map((row) => row.id);
+
+  function reading(live) {
+    const rows = live.querySelector("tbody:has(> tr[id])");
+    return Boolean(rows) && (rows.matches(":hover") || rows.contains(document.activeElement)
+      || rows.getBoundingClientRect().top < 0);
+  }
+
+  function offer(text) {
+    const button = document.querySelector("[data-live-new]");
+    if (!button) return;
+    show(button, text);
+    button.hidden = !text;
+  }
+
+  document.addEventListener("htmx:before:swap", (event) => {
+    const { response, text } = event.detail.ctx;
+    const live = root();
+    if (isLive(event) && live.getAttribute("hx-get") !== askedFor) {
+      event.preventDefault(); // another filter was chosen meanwhile
+      digests.delete(live.id);
+      return;
+    }
+    if (isLive(event) && (!response || response.status !== 200)) return;
+    if (!isLive(event) || asked || !reading(live)) {
+      asked = false;
+      offer("");
+      return;
+    }
+    const shown = rowsOf(live);
+    const waiting = rowsOf(new DOMParser().parseFromString(text, "text/html"));
+    if (shown.join() === waiting.join()) {
+      offer("");
+      return;
+    }
+    event.preventDefault();
+    digests.delete(live.id);
+    const fresh = waiting.filter((id) => !shown.includes(id)).length;
+    offer(fresh ? `${fresh} new: show` : "Changed: show");
+  });
 
   document.addEventListener("htmx:finally:request", () => {
     asking = false;
@@ -184,6 +230,14 @@
 
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-live-every]")) choose(Number(event.target.value));
+  });
+
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-live-new]")) return;
+    asked = true;
+    // The button goes away, and the focus should not go with it.
+    root().querySelector("[tabindex]")?.focus({ preventScroll: true });
+    refresh();
   });
 
   document.addEventListener("click", async (event) => {
