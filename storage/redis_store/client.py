@@ -231,8 +231,6 @@ class Client:
         if isinstance(error, driver.InvalidResponse):
             return "what answers there is not Redis"
         text = str(error)
-        if "Connection not ready" in text:  # the server spoke first, which is never good news
-            text = self._greeting()
         if "max number of clients" in text:
             return "max clients reached"
         if FULL in text:
@@ -240,16 +238,6 @@ class Client:
         if "DB index is out of range" in text:
             return f"there is no database {self._db}"
         return _system_cause(error)
-
-    def _greeting(self) -> str:
-        link: Any = self._pool.make()
-        try:
-            link.connect()
-            return str(link.read_response())
-        except (driver.RedisError, OSError) as error:
-            return str(error)
-        finally:
-            link.disconnect()
 
     def _loaded(self) -> str:
         try:

@@ -97,7 +97,12 @@ class ConfigPart(RedisPart):
             self._keys.subscription(to_bytes(topic), to_bytes(name))[head:]
             for topic, name in self._registry.by_topic
         ]
-        return known
+        found: list[bytes] = []
+        for start in range(0, len(known), _READ):
+            some = known[start : start + _READ]
+            values = self._client.call("MGET", *map(self._keys.config, some))
+            found += [key for key, value in zip(some, values, strict=True) if value is not None]
+        return found
 
     def _read_entries(self, names: list[bytes]) -> list[ConfigEntry]:
         """One value in a thousand may be huge, so new keys are first asked for their length."""

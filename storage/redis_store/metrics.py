@@ -10,6 +10,7 @@ from typing import Any
 from storage.base import MetricBatch
 from storage.records import Metric, parse_json, read_metric, to_text
 from storage.redis_store.client import Command, ResponseError
+from storage.redis_store.garbage import collector_paused
 from storage.redis_store.part import RedisPart
 
 METRICS_CAP = 100_000  # OmniDaemon's MAXLEN; the trim is approximate, so a few more may be there
@@ -51,7 +52,10 @@ class MetricPart(RedisPart):
     def metrics_after(self, cursor: str | None, limit: int = 10_000) -> MetricBatch:
         """The cursor's own event is read again: as long as it is there, nothing between it and the
         next one can have been trimmed, because a stream is trimmed from its beginning."""
-        limit = max(1, limit)
+        with collector_paused(limit):
+            return self._metrics_after(cursor, max(1, limit))
+
+    def _metrics_after(self, cursor: str | None, limit: int) -> MetricBatch:
         if cursor is None or cursor.startswith(_EMPTY):
             return self._from_the_beginning(cursor, limit)
         if not _ID.fullmatch(cursor):

@@ -26,6 +26,7 @@ class Registry:
     """Shared by all threads. A look replaces whole objects and never changes one that is shown."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
+        self.version = 0
         self._client, self._keys = client, keys
         self._turn = threading.Lock()
         self.stray_topics: frozenset[bytes] = frozenset()  # sets that the set of topics lacks
@@ -43,7 +44,7 @@ class Registry:
         self.hash_keys: set[bytes] = set()
         self.listed_topics: frozenset[bytes] = frozenset()
         self.broken_keys: dict[bytes, str] = {}
-        self.version = 0
+        self.version += 1  # never the number of something else before
 
     def stale(self) -> None:
         """Something was written: the next look must ask again."""
