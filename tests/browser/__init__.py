@@ -1,0 +1,1 @@
+"""What only a browser shows. A package, so that the browser ends when its last test has ended."""

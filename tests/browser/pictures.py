@@ -1,0 +1,41 @@
+"""Pictures of each page in both themes and at both widths, of OmniDaemon's own data in Redis:
+`python -m tests.browser.pictures FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.browser.browsers import HEIGHTS, Watch, chromium, context_of
+from tests.browser.looks import PAGES, address
+from tests.browser.served import served_fixtures
+
+STORE = "redis"
+
+
+def main(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    watch = Watch()
+    with served_fixtures(only=STORE) as application, chromium() as browser:
+        for theme in ("light", "dark"):
+            for width in HEIGHTS:
+                context = context_of(browser, application.session, theme, width)
+                watch.over(context)
+                page = context.new_page()
+                for name in PAGES:
+                    if name == "login":
+                        context.clear_cookies()
+                    page.goto(application(address(STORE, name)), wait_until="networkidle")
+                    file = folder / f"{name.replace(' ', '-')}-{theme}-{width}.png"
+                    page.screenshot(path=file, animations="disabled")
+                    print(file)
+                context.close()
+    for complaint in watch.complaints:
+        print(complaint, file=sys.stderr)
+    return 1 if watch.complaints else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.exit(main(Path(sys.argv[1])))
