@@ -24,7 +24,8 @@ INTRO = """# Benchmarks
 `make bench` measures this again. Every row is the median of interleaved runs on the same data in
 the same process: OmniDaemon's own store, ours, and *raw*, the least that Python can do to fetch and
 parse the same data (a socket, hiredis, orjson, as few round trips as it takes, and no care for
-broken records). Raw is a yardstick, not a physical limit. Only ratios within one run mean
+broken records). Raw is a yardstick, not a physical limit. The garbage collector runs for all three,
+but over what they make, not over what was imported before. Only ratios within one run mean
 something; other machines have other milliseconds, and small differences come and go.
 """
 PAGES_INTRO = """## Pages
