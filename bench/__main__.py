@@ -110,7 +110,7 @@ def machine(server: str) -> str:
     return (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}: {os.cpu_count()} cores ({model.strip()}), "
         f"Python {platform.python_version()}, Redis {redis_version} on the same machine; "
-        f"{packages}. Load of the machine just before: {os.getloadavg()[0]:.1f}."
+        f"{packages}."
     )
 
 
@@ -130,7 +130,7 @@ def main() -> None:
         return not asked.only or any(word in group for word in asked.only)
 
     with redis_server() as server:
-        about = machine(server)
+        about, load_before = machine(server), os.getloadavg()[0]
         print(about, flush=True)
         rows: list[Row] = []
         for group, measure in store_rows(server, size).items():
@@ -151,8 +151,13 @@ def main() -> None:
             f"\nwith {size.agents:,} agents, {size.results:,} results, {size.metrics:,} metrics "
             f"in Redis\n\n{plain(page_table(pages))}"
         )
+    load = (
+        f"Load of the machine before: {load_before:.1f}, after: {os.getloadavg()[0]:.1f}. "
+        "The measuring itself makes about 1.5; above that, other work disturbed it."
+    )
+    print(f"\n{load}")
     if asked.markdown:
-        parts = [INTRO, f"{about}\n"]
+        parts = [INTRO, f"{about} {load}\n"]
         if rows:
             parts.append(f"## Stores\n\n{markdown(store_table(rows))}\n")
         if pages:
