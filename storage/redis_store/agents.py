@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import orjson
+
 from storage.base import AgentQuery, Page, RecordNotFound
 from storage.records import (
     Agent,
     Supervisor,
+    has_long_integer,
     parse_json,
     read_supervisor,
     text_of,
@@ -293,10 +296,27 @@ def _age(agent: Agent) -> float:
 
 def _plain(reply: Any) -> dict[str, Any] | None:
     """An agent as OmniDaemon returns it; None if it is missing or cannot be read."""
+    try:  # ten thousand of these are made in one listing, nearly all of them as they should be
+        name, callback_name, tools, description, config, topic, created_at = reply
+        if not has_long_integer(tools + config):
+            return {
+                "name": name.decode(),
+                "callback_name": callback_name.decode(),
+                "tools": orjson.loads(tools),
+                "description": description.decode(),
+                "config": orjson.loads(config),
+                "topic": topic.decode(),
+                "created_at": float(created_at),
+            }
+    except (TypeError, AttributeError, ValueError):
+        pass
+    return _plain_tolerantly(reply)
+
+
+def _plain_tolerantly(reply: Any) -> dict[str, Any] | None:
     if isinstance(reply, ResponseError) or reply.count(None) == len(_FIELDS):
         return None
-    # Ten thousand of these are made in one listing, so nothing here is called that need not be.
-    texts = [None if raw is None else raw.decode("utf-8", "surrogateescape") for raw in reply]
+    texts = [None if raw is None else to_text(raw) for raw in reply]
     name, callback_name, _, description, _, topic, created_at = texts
     tools, wrong_tools = parse_json(reply[2]) if reply[2] is not None else ([], "")
     config, wrong_config = parse_json(reply[4]) if reply[4] is not None else ({}, "")
