@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -168,23 +170,18 @@ def test_real_data_are_not_called_a_sample(visit: Visit) -> None:
     expect(visit().locator(".sample")).to_have_count(0)
 
 
-def test_who_logs_out_is_at_the_door(application: Application, visit: Visit) -> None:
-    session = fresh_session(visit)
-    page = visit(session=session)
-    page.get_by_label("Log out").click()
-    page.wait_for_url("**/login/")
-    page.goto(application("json/"))
-    page.wait_for_url("**/login/?next=/json/")
-
-
-def fresh_session(visit: Visit) -> list[object]:
-    """A session of its own, made at the door, which the test may end."""
+def test_who_logs_in_comes_where_they_wanted_and_who_logs_out_is_at_the_door(
+    application: Application, visit: Visit
+) -> None:
     page = visit("login/?next=/json/config/", session=[])
     page.get_by_label("Username").fill(USER)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("**/json/config/")
-    return list(page.context.cookies())
+    page.get_by_label("Log out").click()
+    page.wait_for_url("**/login/")
+    page.goto(application("json/"))
+    page.wait_for_url(re.compile(r"/login/\?next=/json/$"))
 
 
 def test_a_wrong_password_is_said_without_leaving_the_door(visit: Visit, watch: Watch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.browsers import Watch
+from tests.browser.browsers import Watch, is_from_htmx
 from tests.browser.changes import AGENT, a_result, an_agent, some_tasks
 from tests.browser.conftest import Visit
 from tests.browser.looks import PAGES, address, eventually, next_refresh, violations
@@ -138,8 +138,9 @@ def test_opened_details_stay_open(application: Application, visit: Visit, moving
     expect(numbers).not_to_have_text(before, use_inner_text=True)
     assert numbers.get_attribute("open") is not None
     numbers.locator("summary").click()
+    before = numbers.text_content() or ""
     some_tasks(application.backends[moving])
-    next_refresh(page, status=200)
+    expect(numbers).not_to_have_text(before)
     assert numbers.get_attribute("open") is None
 
 
@@ -206,8 +207,9 @@ def test_nothing_moves_when_figures_change(
     page = visit(f"{moving}/{path}")
     next_refresh(page)
     page.evaluate(_COUNT_SHIFTS)
-    some_tasks(application.backends[moving])
-    next_refresh(page, status=200)
+    with page.expect_response(lambda found: is_from_htmx(found.request) and found.status == 200):
+        some_tasks(application.backends[moving])
+    next_refresh(page)  # by then the one before was swapped in
     assert shifts(page) == []
 
 
@@ -219,14 +221,14 @@ def test_a_selection_is_not_disturbed(application: Application, visit: Visit, mo
     page.clock.run_for(20_000)
     assert sent() == 0
     page.evaluate("document.getSelection().removeAllRanges()")
-    with page.expect_response(lambda found: "hx-request" in found.request.headers):
+    with page.expect_response(lambda found: is_from_htmx(found.request)):
         page.clock.run_for(3_000)
 
 
 def refreshes_of(page: Page) -> Callable[[], int]:
     """Counts what htmx asks for from now on."""
     sent = []
-    page.on("request", lambda request: "hx-request" in request.headers and sent.append(request))
+    page.on("request", lambda request: is_from_htmx(request) and sent.append(request))
 
     def count() -> int:
         page.evaluate("1")  # what happened before has arrived
@@ -244,7 +246,7 @@ def test_nothing_is_asked_for_while_the_tab_is_hidden(visit: Visit, store: str) 
     sent = refreshes_of(page)
     page.clock.run_for(120_000)
     assert sent() == 0
-    with page.expect_response(lambda found: "hx-request" in found.request.headers):
+    with page.expect_response(lambda found: is_from_htmx(found.request)):
         page.evaluate(_HIDE, False)  # at once: what is on the screen is old
 
 
@@ -268,7 +270,7 @@ def test_the_chosen_interval_is_kept_and_remembered(visit: Visit) -> None:
     sent = refreshes_of(page)
     page.clock.run_for(13_000)
     assert sent() == 0
-    with page.expect_response(lambda found: "hx-request" in found.request.headers):
+    with page.expect_response(lambda found: is_from_htmx(found.request)):
         page.clock.run_for(3_000)
 
 
