@@ -46,7 +46,12 @@ def test_a_download_is_exactly_what_is_stored(
         assert json.loads(content) == held
 
 
-def test_the_payload_is_a_tree_above_its_raw_text(visit: Visit, store: str) -> None:
+def test_the_payload_is_a_tree_above_its_raw_text(
+    request: pytest.FixtureRequest, visit: Visit, store: str
+) -> None:
+    if store == "json":
+        unmarked = "JsonStore.result() gives a body that it does not mark as parsed"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=unmarked))
     page = visit(address(store, "one result"))
     expect(page.locator(".json-tree")).to_be_visible()
     expect(page.locator("#raw")).to_be_hidden()
