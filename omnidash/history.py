@@ -190,22 +190,32 @@ class History:
             if topic in (None, key[0]) and agent in (None, key[1])
         ]
 
+    def covered(self, now: float, minutes: int) -> int:
+        """How many of the last whole minutes the stored events reach back to; what was before the
+        oldest of them is not known."""
+        with self._lock:
+            if not self._minutes:
+                return minutes
+            running = int(now // MINUTE) * MINUTE
+            return max(1, min(minutes, (running - min(self._minutes)) // MINUTE))
+
     def lately(self, now: float, minutes: int) -> Figures:
         """Figures over the last whole minutes and the running one; `per_minute` is the mean number
-        of tasks that ended in one of the whole minutes."""
+        of tasks that ended in one of the whole minutes that are covered."""
         with self._lock:
             starts = _starts(now, minutes + 1)
             tallies = [self._minutes[start] for start in starts if start in self._minutes]
-            ended = sum(
-                self._minutes[start].ended for start in starts[:-1] if start in self._minutes
-            )
-            return replace(Figures.of(summed(tallies)), per_minute=ended / minutes)
+            rate = self._ended(starts[:-1]) / self.covered(now, minutes)
+            return replace(Figures.of(summed(tallies)), per_minute=rate)
+
+    def _ended(self, starts: list[int]) -> int:
+        return sum(self._minutes[start].ended for start in starts if start in self._minutes)
 
     def busiest(self, now: float, minutes: int, limit: int) -> list[Figures]:
-        """Figures over the last minutes of the agents that ended most tasks in them. Ranked anew
+        """Figures over the last whole minutes of the agents that ended most tasks. Ranked anew
         every few seconds, because that looks at every agent of every minute."""
         with self._lock:
-            starts = _starts(now, minutes + 1)
+            starts = _starts(now, minutes + 1)[:-1]
             if time.monotonic() - self._ranked_at > _RANKED:
                 ended: Counter[tuple[str, str]] = Counter()
                 for start in starts:
@@ -213,7 +223,8 @@ class History:
                         ended[key] += tally.ended
                 self._ranking = nlargest(limit, ended, key=lambda key: (ended[key], key))
                 self._ranked_at = time.monotonic()
-            rows = [self._over(starts, key, minutes) for key in self._ranking]
+            covered = self.covered(now, minutes)
+            rows = [self._over(starts, key, covered) for key in self._ranking]
             return sorted(rows, key=lambda row: row.per_minute or 0, reverse=True)
 
     def _over(self, starts: list[int], key: tuple[str, str], minutes: int) -> Figures:
@@ -224,9 +235,10 @@ class History:
     def series(
         self, now: float, minutes: int = 60, topic: str | None = None, agent: str | None = None
     ) -> Series:
-        """Counts per minute up to the running one; `topic` and `agent` restrict them."""
+        """Counts per whole minute, the last ones that the stored events cover; `topic` and `agent`
+        restrict them."""
         with self._lock:
-            starts = _starts(now, minutes)
+            starts = _starts(now, self.covered(now, minutes) + 1)[:-1]
             tallies = [self._minute_of(start, topic, agent) for start in starts]
             return Series(
                 starts=starts,

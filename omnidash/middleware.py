@@ -16,7 +16,7 @@ from django.shortcuts import resolve_url
 from whitenoise.middleware import WhiteNoiseFileResponse
 
 from omnidash.htmx import current_path, from_htmx, notice
-from omnidash.stores import registry
+from omnidash.stores import Entry, Outage, registry
 from storage.base import RecordNotFound, StoreError
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,15 @@ class LoginRequiredMiddleware(auth_middleware.LoginRequiredMiddleware):
         return HttpResponse(status=401, headers={"HX-Redirect": login.url})
 
 
+def _outage(entry: Entry, error: StoreError) -> Outage | None:
+    """None if the store as a whole answers, so that only this page's part of it is unreadable."""
+    try:
+        entry.store.connect()
+    except StoreError:
+        return entry.failed(error)
+    return None
+
+
 class StoreMiddleware:
     """Gives a page the store that its address names, and answers when that store cannot.
 
@@ -149,10 +158,10 @@ class StoreMiddleware:
         if isinstance(exception, RecordNotFound):
             return notice(request, "gone", 404, {"message": str(exception)})
         entry = request.entry  # type: ignore[attr-defined]
-        outage = entry.failed(exception)
         logger.warning("store %s cannot be read: %s", entry.name, exception)
         return notice(request, "outage", 503, {
-            "outage": outage,
+            "outage": _outage(entry, exception),
+            "cause": str(exception),
             "good_at": entry.good_at,
             "stale": entry.kept(request),
         })  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from django import forms
 from django.http import QueryDict
 
+from omnidash.health import STATES
+
 PAGE_ROWS = 50
 _LAST_PAGE = 100_000
 FormT = TypeVar("FormT", bound="Query")
@@ -34,6 +36,12 @@ class Query(forms.Form):
         return ((self.value("page") or 1) - 1) * PAGE_ROWS
 
     @property
+    def filters(self) -> bool:
+        """Whether anything narrows the list."""
+        neutral = {"page", "order", "deep"}
+        return any(found for name, found in self.cleaned_data.items() if name not in neutral)
+
+    @property
     def ignored(self) -> list[str]:
         """What is wrong with the query, by parameter."""
         return [f"{name}: {' '.join(map(str, messages))}" for name, messages in self.errors.items()]
@@ -43,7 +51,7 @@ class AgentsQuery(Query):
     q = forms.CharField(required=False, max_length=128)
     topic = forms.CharField(required=False, max_length=1000, strip=False)
     tool = forms.CharField(required=False, max_length=200, strip=False)
-    state = forms.CharField(required=False, max_length=20)
+    state = forms.ChoiceField(required=False, choices=[(word, word) for word in STATES])
     order = forms.ChoiceField(
         required=False,
         choices=[("topic", "by topic"), ("name", "by name"), ("-name", "by name, backwards"),

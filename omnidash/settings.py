@@ -197,8 +197,23 @@ def _log_level(env: Mapping[str, str]) -> str:
     return level
 
 
+_KNOWN = {
+    "OMNIDASH_BIND", "OMNIDASH_DATA_DIR", "OMNIDASH_DEBUG", "OMNIDASH_HOSTS", "OMNIDASH_LOG_LEVEL",
+    "OMNIDASH_SAMPLE", "OMNIDASH_SECRET_KEY", "OMNIDASH_STORES", "OMNIDASH_TLS",
+    "OMNIDASH_TRUSTED_PROXIES",
+}  # fmt: skip
+
+
+def _refuse_unknown(env: Mapping[str, str]) -> None:
+    """A mistyped name would otherwise leave its default in force without a word."""
+    unknown = sorted(name for name in env if name.startswith("OMNIDASH_") and name not in _KNOWN)
+    if unknown:
+        raise ImproperlyConfigured(f"{unknown[0]} is not a setting; docs/configuration.md has all.")
+
+
 # --- What the environment says ---
 
+_refuse_unknown(os.environ)
 DATA_DIR = _data_dir(os.environ)
 SECRET_KEY = _secret_key(os.environ, DATA_DIR)
 OMNIDASH_VERSION = __version__
@@ -226,6 +241,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "omnidash.middleware.TrustedProxyMiddleware",
     "omnidash.middleware.SecurityHeadersMiddleware",
+    # Pages only: static files are compressed already. Django pads them against BREACH.
+    "django.middleware.gzip.GZipMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -249,7 +266,6 @@ TEMPLATES = [
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
-                "omnidash.context.frame",
                 "omnidash.context.frame",
             ],
         },

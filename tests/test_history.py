@@ -112,7 +112,7 @@ def test_the_minutes_add_up_to_the_totals(backend: Backend) -> None:
         {"event": kind, "topic": "t", "agent": agent, "timestamp": now - age}
         for kind in ("task_received", "task_processed", "task_failed")
         for agent in ("a", "b")
-        for age in (0, 59, 61, 600, 3000)
+        for age in (61, 125, 600, 1800, 3000)
     ]
     backend.put_metrics(events)
     history = fresh(History(backend.open()))
@@ -123,6 +123,19 @@ def test_the_minutes_add_up_to_the_totals(backend: Backend) -> None:
     assert sum(history.series(now, 60, topic="t").failed) == 10
     assert sum(history.series(now, 60, agent="nobody").failed) == 0
     assert history.lately(now, 60).failed == 10
+
+
+def test_minutes_before_the_oldest_stored_event_are_unknown_not_zero(backend: Backend) -> None:
+    now = (time.time() // 60) * 60 + 30
+    backend.put_metrics(
+        [{"event": "task_processed", "topic": "t", "agent": "a", "timestamp": now - age}
+         for age in (31, 100, 160, 220)]
+    )  # fmt: skip
+    history = fresh(History(backend.open()))
+    assert history.covered(now, 60) == 4
+    assert history.lately(now, 60).per_minute == 1.0
+    assert [row.per_minute for row in history.busiest(now, 60, 5)] == [1.0]
+    assert history.series(now, 60).processed == [1, 1, 1, 1]
 
 
 def test_a_cleared_store_leaves_no_figures(backend: Backend) -> None:

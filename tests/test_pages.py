@@ -256,7 +256,7 @@ def test_a_download_is_the_stored_text(viewer_client: Client, empty: Backend) ->
     assert response.status_code == 200
     assert b"NaN" in response.content
     assert str(10**30).encode() in response.content
-    assert response.headers["Content-Disposition"] == 'attachment; filename="result.json"'
+    assert response.headers["Content-Disposition"] == 'attachment; filename="result-a_b.json"'
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 

@@ -45,6 +45,8 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
         "busiest": read("agents", lambda: _busiest(entry, now), []),
         "next": read("results", lambda: entry.store.result_page(soonest), None),
         "unread": sections.unread,
+        "covered": entry.history.covered(now, WINDOW),
+        "window": WINDOW,
         "events": entry.history.stored()[0],
     }
     return page(request, "overview/index.html", "overview/_board.html", context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from django.http import Http404, HttpResponse
@@ -44,7 +45,7 @@ def results(request: StoreRequest, store: str) -> HttpResponse:
         "expiring": entry.store.expiring(3600),
         "pager": Pager(asked.offset, len(found.rows), found.total),
         "facets": {name: values[:_SUGGESTIONS] for name, values in facets.items()},
-        "filtered": any(request.GET.get(name) for name in asked.fields if name != "order"),
+        "filtered": asked.filters,
     }
     return page(request, "results/index.html", "results/_table.html", context)
 
@@ -74,15 +75,21 @@ def result(request: StoreRequest, store: str, ref: str) -> HttpResponse:
 
 
 def download(request: StoreRequest, store: str, ref: str) -> HttpResponse:
-    """The stored text as it is; the file's name is ours, because the task's may be anything."""
+    """The stored text as it is."""
     found = _result(request, ref)
     if found.truncated:
         raise Http404
     return HttpResponse(
         found.raw,
         content_type="application/json; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="result.json"'},
+        headers={"Content-Disposition": f'attachment; filename="{_file_name(found.task_id)}"'},
     )
+
+
+def _file_name(task_id: str) -> str:
+    """The task's id as far as it is harmless in a header and on a disk."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", task_id)[:80].strip("._-")
+    return f"result-{plain}.json" if plain else "result.json"
 
 
 def _result(request: StoreRequest, ref: str) -> Result:

@@ -39,7 +39,8 @@
       return;
     }
     const wait = Math.min(SLOWEST, every * 2 ** Math.min(errors, 5));
-    say(errors ? "Retrying" : "Live", errors ? "status-red" : "status-green");
+    const failing = errors || document.querySelector("#notice[data-outage]");
+    say(failing ? "Retrying" : "Live", failing ? "status-red" : "status-green");
     timer = setTimeout(refresh, wait * 1000);
   }
 

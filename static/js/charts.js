@@ -54,8 +54,7 @@
       return [series.starts, series.received, series.processed, series.failed];
     }
     const series = JSON.parse(element.dataset.spark);
-    // The running minute is not over: it would always look like a fall.
-    return [series.starts.slice(0, -1), series[element.dataset.column].slice(0, -1)];
+    return [series.starts, series[element.dataset.column]];
   }
 
   function draw(element) {

@@ -192,6 +192,7 @@ class JsonInspection(JsonFiles):
         ]
         if version.problem:
             found.troubles.append(version.problem)
+            found.broken.append(Broken(file.name, version.problem))
         elif broken := _unparsed(version.document):
             found.troubles.append(
                 f"{file.name}: {broken} records are not JSON; do not restart the daemon: it cannot "

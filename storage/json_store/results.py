@@ -235,8 +235,9 @@ class JsonResults(JsonFiles):
         text = document.text(task_id)
         row.raw, row.truncated = text[:RAW_LIMIT], len(text) > RAW_LIMIT
         if not row.truncated:
-            record, _ = parse_exactly(text)
-            row.body = record.get("result") if isinstance(record, dict) else None
+            record, problem = parse_exactly(text)
+            row.body = record.get("result") if isinstance(record, dict) else record
+            row.parsed = not problem
         return row
 
     def results_by_id(self, task_ids: Iterable[str]) -> dict[str, Result]:

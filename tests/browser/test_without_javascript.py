@@ -65,7 +65,7 @@ def test_details_and_downloads_work(plain: Visit, store: str) -> None:
     assert raw.get_attribute("open") != before
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
-    assert download.value.suggested_filename == "result.json"
+    assert download.value.suggested_filename.startswith("result")
 
 
 def test_every_page_can_be_reached_on_a_phone(
