@@ -276,7 +276,7 @@ def test_a_search_that_runs_out_of_time_says_how_far_it_came(
 ):
     put(redis_backend, numbered(500))
     assert settled(store).results == 500
-    monkeypatch.setattr(results, "_LISTED", 100)
+    monkeypatch.setattr(results, "_READ", 100)
     page = store.result_page(ResultQuery(text="TASK-00499", budget=0.0))
     assert [row.task_id for row in page.rows] == ["task-00499"]
     assert (page.complete, page.searched, page.of, page.total) == (False, 100, 500, None)

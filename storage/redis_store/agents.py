@@ -27,7 +27,7 @@ from storage.redis_store.part import RedisPart
 from storage.redis_store.registry import LARGE, Pair, to_agent
 
 _FIELDS = (b"name", b"callback_name", b"tools", b"description", b"config", b"topic", b"created_at")
-_READ = 2500  # keys in one round trip
+_READ = 1000  # keys in one round trip
 _UNLINKED = 500  # keys in one UNLINK
 _JOINED = 2.0  # seconds that many agents' joined records are shared
 
@@ -82,10 +82,10 @@ class AgentPart(RedisPart):
         ]  # fmt: skip
         found: dict[str, list[dict[str, Any]]] = {}
         with collector_paused(len(names)):
-            for start in range(0, len(names), _READ):
-                some = names[start : start + _READ]
-                replies = self._client.pipe([("HMGET", key, *_FIELDS) for _, key in some])
-                for (topic, _), reply in zip(some, replies, strict=True):
+            batches = [names[start : start + _READ] for start in range(0, len(names), _READ)]
+            asked = ([("HMGET", key, *_FIELDS) for _, key in batch] for batch in batches)
+            for batch, replies in zip(batches, self._client.stream(asked), strict=True):
+                for (topic, _), reply in zip(batch, replies, strict=True):
                     agent = _plain(reply)
                     if agent is not None:
                         found.setdefault(topic, []).append(agent)

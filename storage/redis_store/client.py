@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -113,6 +113,28 @@ class Client:
         except _Stale:
             replies = self._attempt(commands, last=True)
         self.check(replies, commands, denied_ok)
+        return replies
+
+    def stream(self, batches: Iterable[Sequence[Command]]) -> Iterator[list[Any]]:
+        """The replies of many batches of reading commands, each as `pipe` gives them. Redis already
+        works on the next batch while the caller works on this one."""
+        with self._connection() as link:
+            try:
+                before: Sequence[Command] = ()
+                for batch in batches:
+                    _send(link, batch)
+                    if before:
+                        yield self._received(link, before)
+                    before = batch
+                if before:
+                    yield self._received(link, before)
+            except BaseException:
+                link.disconnect()  # there may be replies that nobody will read
+                raise
+
+    def _received(self, link: Any, commands: Sequence[Command]) -> list[Any]:
+        replies = _receive(link, len(commands))
+        self.check(replies, commands)
         return replies
 
     def _attempt(self, commands: Sequence[Command], last: bool = False) -> list[Any]:
@@ -279,9 +301,17 @@ class _Stale(Exception):
 
 
 def _exchange(link: Any, commands: Sequence[Command]) -> list[Any]:
+    _send(link, commands)
+    return _receive(link, len(commands))
+
+
+def _send(link: Any, commands: Sequence[Command]) -> None:
     link.send_packed_command([b"".join(map(_pack, commands))])
+
+
+def _receive(link: Any, count: int) -> list[Any]:
     read, replies = link.read_response, []
-    for _ in commands:
+    for _ in range(count):
         try:
             replies.append(read())
         except ResponseError as error:

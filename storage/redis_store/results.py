@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from storage.base import Page, RecordNotFound, ResultQuery
@@ -18,7 +18,8 @@ from storage.redis_store.result_shelf import Entry, Filter
 
 _SEARCHED_AT_ONCE = 8 * 1024 * 1024  # bytes read in one round trip of a text search
 _REFILLS = 4  # times that a page is filled up when rows turn out to be gone
-_LISTED = 1000  # results that list_results reads at once
+_LISTED = 10_000  # ids that list_results asks for at once
+_READ = 500  # values that are read at once
 
 
 class ResultPart(RedisPart):
@@ -65,11 +66,16 @@ class ResultPart(RedisPart):
             ])[0]  # fmt: skip
             if isinstance(ids, ResponseError) or not ids:
                 break
-            start, count = start + len(ids), _LISTED
-            for raw in self._client.call("MGET", *map(self._keys.result, ids)):
-                value = parse_json(raw)[0] if raw is not None else None
-                if isinstance(value, dict):
-                    found.append(value)
+            keys = [self._keys.result(task_id) for task_id in ids]
+            batches: Iterator[list[Command]] = (
+                [("MGET", *keys[at : at + _READ])] for at in range(0, len(keys), _READ)
+            )
+            for (values,) in self._client.stream(batches):
+                for raw in values:
+                    value = parse_json(raw)[0] if raw is not None else None
+                    if isinstance(value, dict):
+                        found.append(value)
+            start, count = start + len(ids), min(2 * count, _LISTED)
         return found[:limit] if limit > 0 else []
 
     # Pages
@@ -162,7 +168,7 @@ class ResultPart(RedisPart):
         some: list[bytes] = []
         room = _SEARCHED_AT_ONCE
         with self._index.lock:
-            for task_id in ids[start : start + _LISTED]:
+            for task_id in ids[start : start + _READ]:
                 entry = self._index.shelf.entries.get(task_id)
                 room -= min(entry.size, WHOLE) if entry else 0
                 some.append(task_id)
