@@ -138,17 +138,17 @@ def _time(event: Metric | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Events per minute: `starts` are Unix seconds of the minutes, oldest first."""
+    """Events per minute, None where unknown: `starts` are the minutes in Unix seconds."""
 
     starts: list[int]
-    received: list[int]
-    processed: list[int]
-    failed: list[int]
+    received: list[int | None]
+    processed: list[int | None]
+    failed: list[int | None]
     success_rate: list[float | None]
     p95: list[float | None]
 
     @property
-    def rows(self) -> list[dict[str, int]]:
+    def rows(self) -> list[dict[str, int | None]]:
         """The counts as rows, newest first, of the minutes in which something happened."""
         columns = zip(self.starts, self.received, self.processed, self.failed, strict=True)
         names = ("start", "received", "processed", "failed")

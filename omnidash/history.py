@@ -235,18 +235,20 @@ class History:
     def series(
         self, now: float, minutes: int = 60, topic: str | None = None, agent: str | None = None
     ) -> Series:
-        """Counts per whole minute, the last ones that the stored events cover; `topic` and `agent`
-        restrict them."""
+        """Counts of the last whole minutes, None where the stored events do not reach back to;
+        `topic` and `agent` restrict them."""
         with self._lock:
-            starts = _starts(now, self.covered(now, minutes) + 1)[:-1]
-            tallies = [self._minute_of(start, topic, agent) for start in starts]
+            starts = _starts(now, minutes + 1)[:-1]
+            unknown = minutes - self.covered(now, minutes)
+            tallies = [self._minute_of(start, topic, agent) for start in starts[unknown:]]
+            gap = [None] * unknown
             return Series(
                 starts=starts,
-                received=[tally.received for tally in tallies],
-                processed=[tally.processed for tally in tallies],
-                failed=[tally.failed for tally in tallies],
-                success_rate=[tally.success_rate for tally in tallies],
-                p95=[percentile(tally.ordered(), 0.95) for tally in tallies],
+                received=[*gap, *(tally.received for tally in tallies)],
+                processed=[*gap, *(tally.processed for tally in tallies)],
+                failed=[*gap, *(tally.failed for tally in tallies)],
+                success_rate=[*gap, *(tally.success_rate for tally in tallies)],
+                p95=[*gap, *(percentile(tally.ordered(), 0.95) for tally in tallies)],
             )
 
     def _minute_of(self, start: int, topic: str | None, agent: str | None) -> Tally:

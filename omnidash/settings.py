@@ -152,6 +152,15 @@ def _stores(env: Mapping[str, str], data_dir: Path) -> tuple[dict[str, str], boo
     return {"default": _json_url(str(data_dir / "sample"))}, True
 
 
+def _hint(env: Mapping[str, str]) -> str:
+    """What an operator may have meant otherwise; empty if nothing looks odd."""
+    if _text(env, "REDIS_URL") and not (
+        _text(env, "STORAGE_BACKEND") or _text(env, "OMNIDASH_STORES")
+    ):
+        return "REDIS_URL is set without STORAGE_BACKEND=redis: OmniDaemon then keeps JSON files."
+    return ""
+
+
 def _hosts(env: Mapping[str, str]) -> list[str]:
     hosts = [part.strip() for part in _text(env, "OMNIDASH_HOSTS").split(",") if part.strip()]
     if any("*" in host or "/" in host for host in hosts):
@@ -218,6 +227,7 @@ DATA_DIR = _data_dir(os.environ)
 SECRET_KEY = _secret_key(os.environ, DATA_DIR)
 OMNIDASH_VERSION = __version__
 OMNIDASH_STORES, OMNIDASH_SAMPLE = _stores(os.environ, DATA_DIR)
+OMNIDASH_HINT = _hint(os.environ)
 ALLOWED_HOSTS = _hosts(os.environ)
 OMNIDASH_BIND = _bind(os.environ)
 OMNIDASH_LOOPBACK = _is_loopback(OMNIDASH_BIND[0])

@@ -153,6 +153,14 @@ def test_what_was_left_out_of_an_address_is_said(viewer_client: Client, empty: B
     assert "within" in text_of(viewer_client.get("/prod/results/?within=-5")).split("Filter")[0]
 
 
+def test_a_state_that_there_is_not_is_left_out_and_said(
+    viewer_client: Client, served: Backend
+) -> None:
+    page = viewer_client.get("/prod/agents/?state=nonsense")
+    assert len(links(page, "/prod/agents/")) == 18
+    assert "Left out of this address: state" in text_of(page)
+
+
 def test_a_page_beyond_the_last_is_empty_not_an_error(
     viewer_client: Client, served: Backend
 ) -> None:
@@ -194,7 +202,6 @@ class TestFiltersOfAgents:
             ("q=EXTRACTOR", {"invoice:extractor:v1", "extractor", "invoices:extractor"}),
             ("tool=list_files", {"OMNICOREAGENT_FILESYSTEM_AGENT"}),
             ("state=paused", {"paused-agent"}),
-            ("state=nonsense", set()),
             ("topic=alerts.%5Bprod%5D*", {"alert-router"}),
         ],
     )  # fmt: skip

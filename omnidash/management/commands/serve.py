@@ -63,6 +63,8 @@ class Command(BaseCommand):
         for name, url in settings.OMNIDASH_STORES.items():
             sample = " (sample data)" if settings.OMNIDASH_SAMPLE else ""
             self.stdout.write(f"  store {name}: {storage.safe_url(url)}{sample}")
+        if settings.OMNIDASH_HINT:
+            self.stdout.write(f"  {settings.OMNIDASH_HINT}")
         if settings.OMNIDASH_TLS and not settings.OMNIDASH_TRUSTED_PROXIES:
             self.stdout.write(
                 "  Logging in needs https. Put a TLS proxy in front and name its address in "
