@@ -107,6 +107,20 @@ def registry() -> dict[str, Entry]:
     return entries
 
 
+def warm_up() -> None:
+    """Start learning what is stored, so that the first reader does not wait for all of it."""
+    for entry in registry().values():
+        threading.Thread(target=_learn, args=(entry,), name="warm-up", daemon=True).start()
+
+
+def _learn(entry: Entry) -> None:
+    try:
+        entry.counts()
+        entry.history.refresh()
+    except StoreError:
+        pass  # the first page meets the same trouble and says so
+
+
 def ready() -> bool:
     """True if every store can be read now."""
     for entry in registry().values():

@@ -11,3 +11,8 @@ os.umask(0o077)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "omnidash.settings")
 
 application = get_wsgi_application()
+
+# Needs the application's settings, so it comes last.
+from omnidash.stores import warm_up  # noqa: E402
+
+warm_up()
