@@ -42,12 +42,12 @@ def an_agent(backend: Backend, name: str, topic: str = TOPIC) -> None:
 
 
 def some_tasks(backend: Backend, count: int = 1, agent: str = AGENT, topic: str = TOPIC) -> None:
-    """So many tasks were received and processed just now."""
+    """So many tasks were received and processed in the last whole minutes, which charts show."""
     events: list[dict[str, Any]] = []
     for _ in range(count):
-        now, task = time.time(), str(uuid.uuid4())
+        task = str(uuid.uuid4())
         event = {"topic": topic, "agent": agent, "runner_id": "r", "task_id": task}
-        event |= {"timestamp": now, "saved_at": now}
+        event |= {"timestamp": time.time() - 90, "saved_at": time.time()}
         done = {**event, "event": "task_processed", "processing_time_sec": 0.5}
         events += [{**event, "event": "task_received"}, done]
     backend.put_metrics(events)
