@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +18,15 @@ from typing import Any
 import orjson
 
 _ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
-_LATEST = 4102444800.0  # 2100-01-01: later is a wrong unit (milliseconds) or nonsense
+LATEST = 4102444800.0  # 2100-01-01: later is a wrong unit (milliseconds) or nonsense
+
+
+# orjson reads 1,024 levels of nesting; whoever compares, masks, writes or shows such a value by
+# recursion needs a few frames a level. Python's own frames cost no C stack since 3.11.
+_DEEPEST = 1000
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * _DEEPEST))
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_LONGEST = 1e9  # seconds, 30 years: a longer processing time is none, and sums of such overflow
 
 
 class Invalid(str):
@@ -76,11 +86,25 @@ def doubled_keys(raw: bytes) -> list[str]:
     return list(doubled)
 
 
+def _depth(raw: bytes) -> int:
+    """How deep objects and lists are nested in a JSON text, well-formed or not."""
+    depth = deepest = 0
+    for token in _NESTING.finditer(raw):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+    return deepest
+
+
 def _parse_json_slowly(raw: bytes) -> tuple[Any, str]:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return None, f"not UTF-8 at byte {error.start}"
+    if _depth(raw) > _DEEPEST:
+        return None, "nested too deep"
     try:
         value = json.loads(text)
     except RecursionError:
@@ -102,7 +126,7 @@ def moment(value: object) -> Moment:
         number = float(value) if isinstance(value, (int, float, str)) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not 0 <= number < _LATEST:
+    if isinstance(value, bool) or not 0 <= number < LATEST:
         return Invalid(text_of(value)[:80])
     return number or None
 
@@ -329,6 +353,8 @@ def read_metric(event_id: str, value: object) -> Metric:
     problem = ""
     if seconds is not None and seconds < 0:
         seconds, problem = None, "a negative processing time"
+    elif seconds is not None and seconds > _LONGEST:
+        seconds, problem = None, "an impossible processing time"
     timestamp = moment(get("timestamp"))
     if not isinstance(timestamp, float):
         fallback = moment(get("saved_at"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -179,3 +180,50 @@ def test_keys_of_the_wrong_type_are_listed_by_key_with_the_reason(
     assert "expected string, is list" in said
     assert "omni:agents:topic:other" in said
     assert "omni:metrics:stream" in said
+
+
+@pytest.mark.parametrize(
+    "deep",
+    ["[" * 600 + "]" * 600, "[" * 1000 + "]" * 1000, '{"a":' * 1000 + "NaN" + "}" * 1000],
+    ids=["600 lists", "1,000 lists", "1,000 objects with NaN"],
+)
+def test_what_is_nested_deep_breaks_no_page(
+    viewer_client: Client, client_of_redis: redis.Redis, store: Store, deep: str
+) -> None:
+    store.add_agent("topic", {"name": "agent"})
+    client_of_redis.hset("omni:agent:topic:agent", mapping={"tools": f"[{deep}]", "config": "{}"})
+    client_of_redis.set("omni:config:deep", deep)
+    client_of_redis.set("omni:config:_omnidaemon_start_time", deep)
+    client_of_redis.set("omni:config:_supervisor_registry", deep)
+    put_result(client_of_redis, "r", '{"task_id": "r", "result": {"source": ' + deep + "}}")
+    event = '{"event": "task_failed", "error": ' + deep + ', "saved_at": ' + deep + "}"
+    client_of_redis.xadd("omni:metrics:stream", {"data": event})
+    paths = [*PAGES.values(), f"agents/{ref('topic', 'agent')}/", f"results/{ref('r')}/"]
+    for path in paths * 2:
+        assert viewer_client.get(f"/prod/{path}").status_code == 200, path
+
+
+def test_impossible_durations_and_expiries_break_no_page(
+    viewer_client: Client, client_of_redis: redis.Redis, store: Store
+) -> None:
+    for seconds in (1e308, 1e308, 1e10, -1.0, 0.5):
+        store.save_metric({"event": "task_processed", "topic": "t", "agent": "a",
+                           "timestamp": time.time(), "processing_time_sec": seconds})  # fmt: skip
+    store.save_result("late", 1, 10**11)
+    client_of_redis.pexpireat("omni:result:late", 10**17)
+    for path in [*PAGES.values(), f"results/{ref('late')}/"]:
+        assert viewer_client.get(f"/prod/{path}").status_code == 200, path
+    assert "500 ms" in text_of(viewer_client.get("/prod/metrics/"))
+    assert "after the year 2100" in text_of(viewer_client.get("/prod/results/"))
+
+
+def test_deep_values_in_json_files_break_no_page(viewer_client: Client, tmp_path: Path) -> None:
+    deep = "[" * 900 + "]" * 900
+    (tmp_path / "agents.json").write_text('{"t": [{"name": "a", "tools": [' + deep + "]}]}")
+    (tmp_path / "config.json").write_text('{"deep": ' + deep + ', "n": NaN}')
+    (tmp_path / "results.json").write_text('{"r": {"task_id": "r", "result": ' + deep + "}}")
+    (tmp_path / "metrics.json").write_text('[{"event": "x", "saved_at": ' + deep + "}]")
+    with serving(prod=f"json://{tmp_path}"):
+        paths = [*PAGES.values(), f"agents/{ref('t', 'a')}/", f"results/{ref('r')}/"]
+        for path in paths * 2:
+            assert viewer_client.get(f"/prod/{path}").status_code == 200, path

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from omnidash import text
-from storage.records import Invalid, Moment, to_text
+from storage.records import LATEST, Invalid, Moment, to_text
 from storage.records import moment as read_moment
 
 register = template.Library()
@@ -111,6 +111,13 @@ def duration(value: float | None) -> str:
     return f"{whole // 60} min" if whole >= 60 else f"{whole} s"
 
 
+_FAR = "after the year 2100"
+
+
+def _is_far(at: float) -> bool:
+    return at >= LATEST
+
+
 def _utc(at: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(at, datetime.UTC)
 
@@ -122,6 +129,8 @@ def moment(at: Moment, never: str = "never") -> SafeString | str:
         return never
     if isinstance(at, Invalid):
         return format_html('<span class="text-orange" title="{}">invalid</span>', printable(at))
+    if _is_far(at):
+        return _FAR
     return format_html(
         '<time datetime="{}" data-moment>{} UTC</time>',
         _utc(at).isoformat(timespec="milliseconds"),
@@ -132,7 +141,7 @@ def moment(at: Moment, never: str = "never") -> SafeString | str:
 @register.simple_tag(takes_context=True)
 def age(context: dict[str, Any], at: Moment, never: str = "never") -> SafeString | str:
     """How long ago, which the script keeps counting; a time in the future is said to be one."""
-    if not isinstance(at, (int, float)):
+    if not isinstance(at, (int, float)) or _is_far(at):
         return moment(at, never)
     passed = context["now"] - at
     said = f"{_coarse(passed)} ago" if passed > -2 else f"{_coarse(-passed)} ahead"
@@ -142,8 +151,10 @@ def age(context: dict[str, Any], at: Moment, never: str = "never") -> SafeString
 
 
 @register.simple_tag(takes_context=True)
-def time_left(context: dict[str, Any], at: float) -> SafeString:
+def time_left(context: dict[str, Any], at: float) -> SafeString | str:
     """How long until then, which the script counts down and colours."""
+    if _is_far(at):
+        return _FAR
     left = at - context["now"]
     return format_html(
         '<time datetime="{}" data-left class="{}">{}</time>',
