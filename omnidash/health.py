@@ -16,6 +16,7 @@ Level = Literal["good", "quiet", "warn", "bad"]
 HEARTBEAT = 60.0  # seconds between a supervisor's heartbeats (omnidaemon/agent_runner/types.py)
 FRESH = 2 * HEARTBEAT  # one missed heartbeat is no alarm
 ALIVE = 15 * 60.0  # an idle runner writes nothing; after this long its life is not proven
+AHEAD = 600.0  # seconds that another clock may be ahead of ours and still be believed
 SOON = 3600.0  # results that expire within the hour need attention
 NEARLY_FULL = 0.9
 
@@ -59,7 +60,7 @@ class Attention:
 def heartbeat(supervisor: Supervisor, now: float) -> Literal["fresh", "late", "unknown"]:
     """By age alone: nobody updates the record of a supervisor that is dead."""
     last = _last_sign(supervisor)
-    if last is None:
+    if last is None or last > now + AHEAD:
         return "unknown"
     return "fresh" if now - last <= FRESH else "late"
 
@@ -123,6 +124,7 @@ def status(
     life is Running; without, Degraded, because idle and dead look the same from the store."""
     signs = [t for t in map(_last_sign, supervisors) if t is not None]
     signs += [t for t in (newest_event, runner.last_write) if t is not None]
+    signs = [t for t in signs if t <= now + AHEAD]  # a clock that is ahead proves nothing
     seen_at = min(max(signs), now) if signs else None
     if troubles:
         return Status("Degraded", "bad", troubles[0], seen_at)

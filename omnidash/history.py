@@ -60,7 +60,9 @@ class History:
             while more:
                 batch = self._store.metrics_after(self._cursor)
                 if batch.gap:
-                    self._forget()  # such a batch starts with the oldest event that is stored
+                    # Trimmed, cleared or deleted from: what is stored now is read from its start.
+                    self._forget()
+                    batch = self._store.metrics_after(None)
                 self._cursor, more = batch.cursor, batch.more
                 for event in batch.events:
                     self._add(event)

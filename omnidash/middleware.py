@@ -158,10 +158,11 @@ class StoreMiddleware:
         if isinstance(exception, RecordNotFound):
             return notice(request, "gone", 404, {"message": str(exception)})
         entry = request.entry  # type: ignore[attr-defined]
+        stale, stale_since = entry.kept(request) or (None, None)
         logger.warning("store %s cannot be read: %s", entry.name, exception)
         return notice(request, "outage", 503, {
             "outage": _outage(entry, exception),
             "cause": str(exception),
-            "good_at": entry.good_at,
-            "stale": entry.kept(request),
+            "good_at": stale_since or entry.good_at,
+            "stale": stale,
         })  # fmt: skip

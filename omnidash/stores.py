@@ -16,7 +16,8 @@ from omnidash.history import History
 from storage import open_store
 from storage.base import Counts, Inspection, Store, StoreError
 
-_PIECES = 100  # addresses whose last good content is kept, each some 10 to 100 KB
+_PIECES = 100  # addresses whose last good content is kept …
+_LARGEST_PIECE = 200_000  # … unless it is larger: 20 MB a store at most
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Entry:
     _counted_at: float = -math.inf
     _inspection: Inspection | None = None
     _inspected_at: float = -math.inf
-    _pieces: dict[tuple[object, str], SafeString] = field(default_factory=dict)
+    _pieces: dict[tuple[object, str], tuple[SafeString, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def failed(self, error: StoreError) -> Outage:
@@ -75,11 +76,14 @@ class Entry:
         with self._lock:
             key = _reader(request)
             self._pieces.pop(key, None)
-            self._pieces[key] = piece
+            if len(piece) > _LARGEST_PIECE:
+                return
+            self._pieces[key] = (piece, time.time())
             while len(self._pieces) > _PIECES:
                 del self._pieces[next(iter(self._pieces))]
 
-    def kept(self, request: HttpRequest) -> SafeString | None:
+    def kept(self, request: HttpRequest) -> tuple[SafeString, float] | None:
+        """What was kept for this reader and address, and when it was good."""
         return self._pieces.get(_reader(request))
 
     def known_counts(self) -> Counts:

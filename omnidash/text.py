@@ -17,10 +17,15 @@ _JOINERS = "\u200c\u200d"
 MASK = "••••••"
 _SECRET_KEY = re.compile(
     r"passw|passphrase|pwd|secret|token|api[-_. ]?key|access[-_. ]?key|private[-_. ]?key|credential"
-    r"|(^|[-_. :])auth(?!or)|bearer|cookie|signature|dsn$|connection[-_. ]?string",
+    r"|(^|[-_. :])auth(?!or(?!iz))|bearer|cookie|signature|dsn$|connection[-_. ]?string"
+    r"|(^|[-_. :])pass$|(encryption|session|signing|master)[-_. ]?key|jwt|pem$",
     re.IGNORECASE,
 )
-_URL_USER = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s\"'<>]*@")
+_URL_USER = re.compile(r"(://)[^/?#\s\"'<>]*@")
+_ASSIGNED = re.compile(
+    r"\b((?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key)\s*[=:]\s*|bearer\s+)[^\s;,&\"'<>]+",
+    re.IGNORECASE,
+)
 _URL_OPTION = re.compile(
     r"([?&;](?:[\w.-]*(?:token|secret|passw\w*|api_?key|sig(?:nature)?|auth|key))=)[^&#\s\"'<>]+",
     re.IGNORECASE,
@@ -95,4 +100,5 @@ def masked(value: Any, key: str = "") -> Any:
 
 def masked_text(text: str) -> str:
     """Free text with the credentials inside its URLs hidden."""
-    return _URL_OPTION.sub(rf"\1{MASK}", _URL_USER.sub(rf"\1{MASK}@", text))
+    without_users = _URL_USER.sub(rf"\1{MASK}@", text)
+    return _ASSIGNED.sub(rf"\1{MASK}", _URL_OPTION.sub(rf"\1{MASK}", without_users))

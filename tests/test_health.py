@@ -126,3 +126,9 @@ def test_failures_name_their_share_of_the_tasks_that_ended() -> None:
     (line,) = lines(lately=lately)
     assert (line.subject, line.level) == ("1 task", "bad")
     assert "25.0%" in line.text
+
+
+def test_a_clock_far_ahead_proves_no_life() -> None:
+    late = Supervisor("a", state="running", last_heartbeat=NOW + 30 * 86400)
+    assert health.heartbeat(late, NOW) == "unknown"
+    assert judged(RUNNING, supervisors=[late], newest_event=NOW + 30 * 86400).word == "Degraded"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from omnidash.figures import percentile
 from omnidash.history import History
-from tests.stores import Backend
+from tests.stores import Backend, RedisBackend
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -178,3 +178,17 @@ def test_a_percentile_is_a_value_that_occurred(
     values: list[float], share: float, expected: float | None
 ) -> None:
     assert percentile(values, share) == expected
+
+
+def test_a_deleted_newest_event_does_not_take_the_others_along(
+    redis_backend: RedisBackend,
+) -> None:
+    store = redis_backend.open()
+    redis_backend.put_metrics([{"event": "task_received", "timestamp": NOW}] * 10)
+    history = fresh(History(store))
+    stream = redis_backend.key("metrics", "stream")
+    newest = redis_backend.client.xrevrange(stream, count=1)[0][0]
+    redis_backend.client.xdel(stream, newest)
+    assert fresh(history).totals().received == 9
+    redis_backend.put_metrics([{"event": "task_received", "timestamp": NOW}])
+    assert fresh(history).totals().received == 10

@@ -278,3 +278,29 @@ def test_json_values_that_break_browsers_are_shown_as_text(
     assert "NaN" in said
     assert "123456789012345678901234567890" in said
     assert json.loads(record.replace("NaN", "1"))["task_id"] == "odd"
+
+
+def test_a_part_that_a_page_does_not_live_from_is_said_and_the_rest_stands(
+    viewer_client: Client, json_fixture: Any
+) -> None:
+    (json_fixture.folder / "metrics.json").write_bytes(b"{")
+    with serving(prod=json_fixture.url):
+        for path in ("", "agents/", "results/", "storage/"):
+            page = viewer_client.get(f"/prod/{path}")
+            assert page.status_code == 200, path
+        assert "Could not be read: metrics" in text_of(viewer_client.get("/prod/agents/"))
+        broken = viewer_client.get("/prod/metrics/")
+    assert broken.status_code == 503
+    assert "This page cannot be read." in text_of(broken)
+    assert "Down:" not in text_of(broken)
+
+
+def test_secrets_of_unreadable_records_are_not_shown_by_their_beginning(
+    viewer_client: Client, redis_url: str
+) -> None:
+    client = redis.Redis.from_url(redis_url)
+    client.set("omni:config:api_key", "sk-hunter2")
+    client.set("omni:config:settings", '{"password": "hunter2",')
+    with serving(prod=redis_url):
+        for path in ("config/", "storage/", "storage/"):
+            assert b"hunter2" not in viewer_client.get(f"/prod/{path}").content

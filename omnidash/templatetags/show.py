@@ -281,9 +281,12 @@ def backend_name(backend: str) -> str:
 
 
 @register.filter
-def raw_text(raw: bytes) -> str:
-    """Stored bytes as text, those that are not UTF-8 as \\xff."""
-    return to_text(raw)
+def raw_preview(raw: bytes, key: str) -> str:
+    """How a record begins, unless it or its key looks like a secret."""
+    beginning = to_text(raw)
+    if text.is_secret(key) or text.is_secret(beginning):
+        return text.MASK
+    return text.masked_text(beginning)
 
 
 @register.filter

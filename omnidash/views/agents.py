@@ -10,9 +10,10 @@ from django.http import Http404, HttpResponse
 from omnidash import health
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
+from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
-from omnidash.text import from_ref
-from storage.base import AgentQuery, ResultQuery
+from omnidash.text import from_ref, masked
+from storage.base import AgentQuery, Page, ResultQuery
 from storage.records import Agent
 
 _RECENT = 10
@@ -38,7 +39,8 @@ def agents(request: StoreRequest, store: str) -> HttpResponse:
     def keep(agent: Agent) -> bool:
         return health.agent_state(agent, now).word == state
 
-    entry.history.refresh()
+    sections = Sections()
+    sections.read("metrics", entry.history.refresh, None)
     found = entry.store.agent_page(query, keep if state else None)
     rows = [
         (agent, health.agent_state(agent, now), entry.history.of_agent(agent.topic, agent.name))
@@ -54,6 +56,7 @@ def agents(request: StoreRequest, store: str) -> HttpResponse:
         "topics": topics[:_TOPICS_SHOWN],
         "topic_count": len(topics),
         "states": list(health.STATES),
+        "unread": sections.troubles,
     }
     return page(request, "agents/index.html", "agents/_table.html", context)
 
@@ -65,27 +68,33 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         topic, name = from_ref(ref, 2)
     except ValueError:
         raise Http404 from None
-    entry.history.refresh()
+    sections = Sections()
+    sections.read("metrics", entry.history.refresh, None)
     found = entry.store.agent(topic, name)
     settings: list[tuple[str, Any, int | None]] = [
-        (key, found.config.get(key), default)
+        (key, masked(found.config.get(key), key), default)
         for key, default in health.SUBSCRIPTION_DEFAULTS.items()
     ]
     settings += [
-        (key, value, None)
+        (key, masked(value, key), None)
         for key, value in found.config.items()
         if key not in health.SUBSCRIPTION_DEFAULTS
     ]
+    newest = ResultQuery(topic=topic, agent=name, limit=_RECENT)
     context = {
         "agent": found,
         "state": health.agent_state(found, now),
         "settings": settings,
+        "extra": masked(found.extra).items(),
         "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
         "figures": entry.history.of_agent(topic, name),
         "series": entry.history.series(now, 60, topic, name),
         "events": entry.history.recent(topic, name)[:_RECENT],
         "errors": entry.history.errors(topic, name)[:_RECENT],
-        "results": entry.store.result_page(ResultQuery(topic=topic, agent=name, limit=_RECENT)),
+        "results": sections.read(
+            "results", lambda: entry.store.result_page(newest), Page([], None)
+        ),
+        "unread": sections.troubles,
         "oldest": entry.history.oldest(),
     }
     return page(request, "agents/agent.html", "agents/_agent.html", context)

@@ -68,7 +68,9 @@ def _row(found: ConfigEntry) -> Row:
     meaning = _meaning(found.key)
     # A system key ends in the name of an agent, which says nothing of its value.
     name = "" if meaning else found.key
-    preview = MASK if is_secret(name) else masked_text(to_text(found.raw[:2000]))
+    beginning = to_text(found.raw[:2000])
+    # What cannot be parsed cannot be masked key by key.
+    preview = MASK if is_secret(name) or is_secret(beginning) else masked_text(beginning)
     return Row(
         key=found.key,
         meaning=meaning,

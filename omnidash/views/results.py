@@ -9,9 +9,10 @@ from django.http import Http404, HttpResponse
 
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
+from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
-from storage.base import ResultQuery
+from storage.base import Counts, ResultQuery
 from storage.records import Result, doubled_keys, to_text
 
 _SEARCH = 0.1  # seconds that a look may search payloads for text
@@ -37,12 +38,14 @@ def results(request: StoreRequest, store: str) -> HttpResponse:
     )
     found = entry.store.result_page(query)
     facets = entry.store.result_facets()
+    sections = Sections()
     context = {
         "asked": asked,
         "found": found,
         "exact": list(entry.store.results_by_id([text]).values()) if text else [],
-        "counts": entry.counts(),
+        "counts": sections.read("counts", entry.counts, Counts()),
         "expiring": entry.store.expiring(3600),
+        "unread": sections.troubles,
         "pager": Pager(asked.offset, len(found.rows), found.total),
         "facets": {name: values[:_SUGGESTIONS] for name, values in facets.items()},
         "filtered": asked.filters,

@@ -82,6 +82,7 @@ class InspectPart(ResultPart, MetricPart, ConfigPart, ClearPart):
         self._index.look()
         self._registry.look()
         found.broken = self._broken()
+        found.troubles += [f"{key.key}: {key.reason}" for key in self._broken_keys()]
         found.scan_complete = (
             self._survey.complete and self._index.complete and self.config_is_read()
         )
