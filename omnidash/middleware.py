@@ -18,8 +18,11 @@ from whitenoise.middleware import WhiteNoiseFileResponse
 from omnidash.htmx import current_path, from_htmx, notice
 from omnidash.stores import Entry, Outage, registry
 from storage.base import RecordNotFound, StoreError
+from storage.patience import patience
 
 logger = logging.getLogger(__name__)
+
+PAGE_SECONDS = 2.5  # that all questions of a page may take together; nobody waits longer than 3
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -131,7 +134,8 @@ class StoreMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
+        with patience(PAGE_SECONDS):
+            response = self.get_response(request)
         entry = getattr(request, "entry", None)
         if entry is not None and response.status_code < 400:
             entry.answered()

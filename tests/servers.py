@@ -7,7 +7,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -62,3 +65,35 @@ class RedisServer:
     def close(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def late_answers(port: int, delay: float) -> Iterator[int]:
+    """A port that leads to another and holds each piece of its answers back for `delay` seconds."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def copy(source: socket.socket, target: socket.socket, wait: float) -> None:
+        try:
+            while data := source.recv(65536):
+                time.sleep(wait)
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            target.close()
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            upstream = socket.create_connection(("127.0.0.1", port))
+            for way in ((client, upstream, 0.0), (upstream, client, delay)):
+                threading.Thread(target=copy, args=way, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.close()

@@ -15,7 +15,7 @@ import redis
 from django.test import Client
 
 from tests.pages import PAGES, elements, get_part, serving, text_of
-from tests.servers import RedisServer
+from tests.servers import RedisServer, late_answers
 from tests.stores import Backend
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -304,3 +304,18 @@ def test_secrets_of_unreadable_records_are_not_shown_by_their_beginning(
     with serving(prod=redis_url):
         for path in ("config/", "storage/", "storage/"):
             assert b"hunter2" not in viewer_client.get(f"/prod/{path}").content
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
+def test_a_server_that_answers_everything_late_does_not_make_a_page_wait_for_each_answer(
+    viewer_client: Client, server: RedisServer, path: str
+) -> None:
+    fill(server.url)
+    with late_answers(server.port, 0.6) as port, serving(prod=f"redis://127.0.0.1:{port}/0"):
+        before = time.monotonic()
+        response = viewer_client.get(f"/prod/{path}")
+        took = time.monotonic() - before
+    assert response.status_code in (200, 503)
+    assert took < 4  # the promise is three seconds; without a limit it is six to twelve
+    if response.status_code == 503:
+        assert "too slowly" in text_of(response) or "did not answer" in text_of(response)

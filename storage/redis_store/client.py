@@ -25,7 +25,7 @@ from redis.connection import (
 )
 from redis.retry import Retry
 
-from storage import StoreURL
+from storage import StoreURL, patience
 from storage.base import StoreDenied, StoreError, StoreReadOnly, StoreUnavailable
 from storage.redis_store.pool import CONNECTIONS, FULL, Pool
 
@@ -35,6 +35,7 @@ ResponseError = driver.ResponseError
 TIMEOUT = 1.0  # seconds to connect, and between two pieces of an answer
 _SLOW = 0.2  # a failure that took longer is not tried again for a while …
 _PAUSE = 1.0  # … so that a page of many questions waits for a frozen server once
+_LOOK_UP = 32  # replies after which a reader looks at the clock
 _ATTEMPTS = 20  # of a transaction whose watched keys keep changing
 
 _REFUSALS = {
@@ -230,6 +231,8 @@ class Client:
                 self._pool.give(link)
 
     def _pass_breaker(self) -> None:
+        if patience.is_over():
+            raise StoreUnavailable(f"{self.name} answers too slowly")
         with self._lock:
             now = time.monotonic()
             if now < self._closed_until:
@@ -311,7 +314,9 @@ def _send(link: Any, commands: Sequence[Command]) -> None:
 
 def _receive(link: Any, count: int) -> list[Any]:
     read, replies = link.read_response, []
-    for _ in range(count):
+    for number in range(count):
+        if not number % _LOOK_UP and patience.is_over():
+            raise driver.TimeoutError
         try:
             replies.append(read())
         except ResponseError as error:
