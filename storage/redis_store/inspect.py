@@ -81,8 +81,9 @@ class InspectPart(ResultPart, MetricPart, ConfigPart, ClearPart):
         self._survey.step(_SURVEY)
         self._index.look()
         self._registry.look()
-        found.broken = self._broken()
-        found.troubles += [f"{key.key}: {key.reason}" for key in self._broken_keys()]
+        keys = list(self._broken_keys())
+        found.broken = [*keys, *self._broken_records()]
+        found.troubles += [f"{broken.key}: {broken.reason}" for broken in keys]
         found.scan_complete = (
             self._survey.complete and self._index.complete and self.config_is_read()
         )
@@ -139,8 +140,8 @@ class InspectPart(ResultPart, MetricPart, ConfigPart, ClearPart):
 
     # What is unreadable or inconsistent
 
-    def _broken(self) -> list[Broken]:
-        return [*self._broken_keys(), *self._broken_agents(), *self._broken_results(),
+    def _broken_records(self) -> list[Broken]:
+        return [*self._broken_agents(), *self._broken_results(),
                 *self._broken_config(), *self._unindexed()]  # fmt: skip
 
     def _broken_keys(self) -> Iterable[Broken]:
