@@ -110,14 +110,17 @@ class Counts:
 class MetricBatch:
     """Events after a cursor, oldest first. `cursor` continues after the last of them; `more` says
     that there are further ones now. `stored` counts all events in the store at that moment.
-    `gap` is True if events after the given cursor were trimmed before they were read, or the
-    cursor's own event can no longer be found, so that what the reader holds is not continuous."""
+
+    `gap`: what came directly after the cursor may have been dropped before it was read. `aside`:
+    the cursor's own event is gone, yet so many events that are older than it are stored (a store
+    put back to an earlier state, or a clock set back); they are not among `events`."""
 
     events: list[Metric]
     cursor: str
     more: bool
     stored: int
     gap: bool = False
+    aside: int = 0
 
 
 @dataclass(slots=True)

@@ -225,7 +225,9 @@ class Result:
 
 @dataclass(slots=True)
 class Metric:
-    """One event. `id` orders events of a store; `seconds` is the processing time where given."""
+    """One event. `id` orders events of a store; `seconds` is the processing time where given.
+    `stored_at` is when the store took it, None if it does not say; `timestamp` is what the event
+    says of itself, and `stored_at` where it says nothing that is a time."""
 
     id: str
     event: str
@@ -240,6 +242,7 @@ class Metric:
     new_state: str = ""
     runner_id: str = ""
     problem: str = ""
+    stored_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -339,26 +342,35 @@ def read_result(task_id: str, value: object, size: int) -> Result:
     return result
 
 
-def read_metric(event_id: str, value: object) -> Metric:
+def _processing_time(event: dict[str, Any]) -> float | None:
+    seconds = number(event.get("processing_time_sec"))
+    if seconds is None:
+        milliseconds = number(event.get("processing_time_ms"))
+        seconds = None if milliseconds is None else milliseconds / 1000
+    return seconds
+
+
+def read_metric(event_id: str, value: object, stored_at: float | None = None) -> Metric:
     """From an event's JSON object, in the fields that OmniDaemon writes and those it documents
-    (`agent_name`, `event_type`, `processing_time_ms`)."""
+    (`agent_name`, `event_type`, `processing_time_ms`). `stored_at` where the store itself knows
+    it; else the event's own `saved_at`."""
     if not isinstance(value, dict):
         problem = f"expected an object, is {json_kind(value)}"
-        return Metric(event_id, "unreadable", problem=problem)
+        return Metric(event_id, "unreadable", problem=problem, stored_at=stored_at)
     get = value.get
-    seconds = number(get("processing_time_sec"))
-    if seconds is None:
-        milliseconds = number(get("processing_time_ms"))
-        seconds = None if milliseconds is None else milliseconds / 1000
-    problem = ""
-    if seconds is not None and seconds < 0:
+    seconds, problem = _processing_time(value), ""
+    if seconds is None and not {"processing_time_sec", "processing_time_ms"}.isdisjoint(value):
+        problem = "a processing time that is no number"
+    elif seconds is not None and seconds < 0:
         seconds, problem = None, "a negative processing time"
     elif seconds is not None and seconds > _LONGEST:
         seconds, problem = None, "an impossible processing time"
+    if stored_at is None:
+        saved_at = moment(get("saved_at"))
+        stored_at = saved_at if isinstance(saved_at, float) else None
     timestamp = moment(get("timestamp"))
-    if not isinstance(timestamp, float):
-        fallback = moment(get("saved_at"))
-        timestamp = fallback if isinstance(fallback, float) else timestamp
+    if not isinstance(timestamp, float) and stored_at is not None:
+        timestamp = stored_at
     event = get("event") or get("event_type")
     if not isinstance(event, str) or not event:
         event, problem = "unreadable", "the field 'event' is missing"
@@ -376,6 +388,7 @@ def read_metric(event_id: str, value: object) -> Metric:
         new_state=text_of(get("new_state")),
         runner_id=text_of(get("runner_id")),
         problem=problem,
+        stored_at=stored_at,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -61,6 +62,25 @@ def _position_after(values: list[Any], cursor: str) -> int | None:
     return found[max(0, len(found) - 1 - int(equal))] + 1
 
 
+def _first_later(values: list[Any], cursor: str) -> int:
+    """Where to go on reading when the cursor's event is gone: behind all that is older than it."""
+    try:
+        before = float(cursor.partition("|")[0])
+    except ValueError:
+        return 0
+    if not values or not _time(values[0]) < before:
+        return 0
+    place = len(values)
+    while _time(values[place - 1]) > before:
+        place -= 1
+    return place
+
+
+def _time(value: object) -> float:
+    saved_at = _saved_at(value)
+    return saved_at if isinstance(saved_at, (int, float)) else math.inf
+
+
 def _ids(values: list[Any], first: int) -> Iterator[str]:
     """Names in order: the time of an event, and its number among those of the same time."""
     before, count = "", 0
@@ -111,12 +131,16 @@ class JsonMetrics(JsonFiles):
 
     def metrics_after(self, cursor: str | None, limit: int = 10_000) -> MetricBatch:
         values = self._metrics.document().values
-        first = _position_after(values, cursor) if cursor else 0
-        gap = first is None
-        start = first or 0
-        end = min(len(values), start + limit)
-        if start == end:
-            return MetricBatch([], "" if gap else cursor or "", end < len(values), len(values), gap)
-        names = _ids(values, start)
-        events = [_metric(next(names), values[position]) for position in range(start, end)]
-        return MetricBatch(events, _cursor_of(values, end - 1), end < len(values), len(values), gap)
+        position = _position_after(values, cursor) if cursor else 0
+        start = _first_later(values, cursor or "") if position is None else position
+        end = min(len(values), start + max(1, limit))
+        names = _ids(values, start) if start < end else iter(())
+        return MetricBatch(
+            events=[_metric(next(names), values[place]) for place in range(start, end)],
+            cursor=_cursor_of(values, end - 1) if start < end else cursor or "",
+            more=end < len(values),
+            stored=len(values),
+            # The list is trimmed from its front: with something older there, nothing was.
+            gap=position is None and start == 0 and bool(values),
+            aside=start if position is None and start == end else 0,
+        )

@@ -22,7 +22,7 @@ from storage.records import (
     to_text,
 )
 from storage.redis_store.client import Command, ResponseError
-from storage.redis_store.garbage import collector_paused
+from storage.garbage import collector_paused
 from storage.redis_store.part import RedisPart
 from storage.redis_store.registry import LARGE, Pair, to_agent
 

@@ -10,7 +10,7 @@ from typing import Any
 from storage.base import MetricBatch
 from storage.records import Metric, parse_json, read_metric, to_text
 from storage.redis_store.client import Command, ResponseError
-from storage.redis_store.garbage import collector_paused
+from storage.garbage import collector_paused
 from storage.redis_store.part import RedisPart
 
 METRICS_CAP = 100_000  # OmniDaemon's MAXLEN; the trim is approximate, so a few more may be there
@@ -66,13 +66,15 @@ class MetricPart(RedisPart):
         if isinstance(entries, ResponseError):  # a number beyond what ids can be
             return self._restart(limit)
         found = bool(entries) and to_text(entries[0][0]) == cursor
-        if found:
-            entries = entries[1:]
-        elif self._begun_anew(cursor):
-            return self._restart(limit)
+        entries = entries[1:] if found else entries
         events = [_event(*entry) for entry in entries[:limit]]
-        following = events[-1].id if events else cursor if found else self._before(cursor)
-        return MetricBatch(events, following, len(entries) > limit, stored, gap=not found)
+        following = events[-1].id if events else cursor
+        batch = MetricBatch(events, following, len(entries) > limit, stored)
+        if not found and stored:
+            older = self._client.call("XRANGE", self._keys.metrics, "-", f"({cursor}", "COUNT", 1)
+            batch.gap = not older
+            batch.aside = stored if older and not entries else 0
+        return batch
 
     def _from_the_beginning(self, cursor: str | None, limit: int) -> MetricBatch:
         # XINFO first: an event that comes between must not look like one that was trimmed.
@@ -100,25 +102,6 @@ class MetricPart(RedisPart):
         batch.gap = True
         return batch
 
-    def _begun_anew(self, cursor: str) -> bool:
-        """Whether this stream never reached the cursor, so that it must be another one."""
-        key = self._keys.metrics
-        info, last = self._client.pipe(
-            [("XINFO", "STREAM", key), ("XREVRANGE", key, "+", "-", "COUNT", 1)], denied_ok=True
-        )
-        generated = _flat(info).get(b"last-generated-id")
-        if generated is None and isinstance(last, list) and last:
-            generated = last[0][0]
-        return generated is None or _place(to_text(generated)) < _place(cursor)
-
-    def _before(self, cursor: str) -> str:
-        """The last event before a cursor whose own was deleted: from there nothing is missed."""
-        found = self._client.call("XREVRANGE", self._keys.metrics, cursor, "-", "COUNT", 1)
-        if found:
-            return to_text(found[0][0])
-        info = self._client.pipe([("XINFO", "STREAM", self._keys.metrics)], denied_ok=True)[0]
-        return f"{_EMPTY}{_number(_flat(info).get(b'entries-added'))}"
-
 
 def _flat(info: Any) -> dict[bytes, Any]:
     """XINFO's flat reply; empty where there is no stream or it may not be asked."""
@@ -135,11 +118,6 @@ def _number(value: Any) -> int:
         return 0
 
 
-def _place(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return _number(milliseconds), _number(sequence)
-
-
 def _data(fields: Any) -> tuple[Any, str]:
     """The parsed field `data` of an entry and what is wrong with it."""
     if not isinstance(fields, list):
@@ -150,7 +128,9 @@ def _data(fields: Any) -> tuple[Any, str]:
 
 
 def _event(entry_id: bytes, fields: Any) -> Metric:
+    name = to_text(entry_id)
+    stored_at = _number(name.partition("-")[0]) / 1000
     value, problem = _data(fields)
     if problem:
-        return Metric(to_text(entry_id), "unreadable", problem=problem)
-    return read_metric(to_text(entry_id), value)
+        return Metric(name, "unreadable", problem=problem, stored_at=stored_at)
+    return read_metric(name, value, stored_at)

@@ -1,0 +1,77 @@
+"""Metric history: each event of a store is read once; any range is answered from what it meant.
+
+`levels` says which intervals there are, `tally` and `sketch` what is kept of one, `ingest` writes
+and `answers` reads them; both go through `rows`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from hashlib import blake2b
+
+from omnidash.history.ingest import take
+from omnidash.models import Source
+from storage.base import MetricBatch, Store
+
+SOON = 1.0  # seconds for which one reading of the store serves everybody in this process
+_NOTED = 5.0  # seconds between notes that the store was read and had nothing new
+_PATIENCE = 0.3  # seconds to wait for another reader before going on with what is remembered
+_BATCH = 10_000
+
+
+class History:
+    """The history of one store. Safe to share between threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._read_at = -math.inf
+        self.behind = False
+        """Whether events are stored that were not read yet."""
+        self.aside = 0
+        """Stored events that are older than the newest one read, and were perhaps never read."""
+
+    def source(self) -> Source:
+        """As it is in the database now."""
+        address = self._store.address
+        key = blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        found, _ = Source.objects.get_or_create(key=key, defaults={"address": address})
+        return found
+
+    def refresh(self, budget: float = math.inf) -> None:
+        """Read what is new in the store, at most once a second for all who ask. `budget` bounds the
+        seconds; what is left is read next time. StoreError if the store cannot be read."""
+        if not self._lock.acquire(timeout=_PATIENCE):
+            return
+        try:
+            if time.monotonic() - self._read_at >= SOON:
+                self._read(time.monotonic() + budget)
+                self._read_at = time.monotonic()
+        finally:
+            self._lock.release()
+
+    def _read(self, deadline: float) -> None:
+        source = self.source()
+        more = True
+        while more and time.monotonic() < deadline:
+            batch = self._store.metrics_after(source.cursor, _BATCH)
+            if not _news(source, batch):
+                self._note_reading(source)
+            elif not take(source, batch, time.time()):
+                source.refresh_from_db()  # somebody else was faster; go on behind what they read
+                continue
+            more = batch.more
+            self.aside = batch.aside
+        self.behind = more
+
+    @staticmethod
+    def _note_reading(source: Source) -> None:
+        now = time.time()
+        if source.read_at is None or abs(now - source.read_at) >= _NOTED:
+            Source.objects.filter(pk=source.pk).update(read_at=now)
+
+
+def _news(source: Source, batch: MetricBatch) -> bool:
+    return bool(batch.events) or batch.gap or batch.cursor != source.cursor

@@ -1,0 +1,308 @@
+"""What was remembered, as figures: over any span, of everything, a topic or an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omnidash.history import rows
+from omnidash.history.ingest import Key, key_of
+from omnidash.history.levels import DAY, Span, cover, level_of
+from omnidash.history.recent import Recent, parse
+from omnidash.history.tally import Tally
+from omnidash.models import Gap, Mark, Source, Subject
+from storage.records import to_bytes, to_text
+
+Agent = tuple[str, str]
+"""Topic and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A tally as shown. Times in seconds, percentiles within 2 %; None is "no value", not zero."""
+
+    topic: str
+    agent: str
+    received: int
+    processed: int
+    failed: int
+    success_rate: float | None
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+    last_seen: float | None = None
+    per_minute: float | None = None
+
+    @classmethod
+    def of(cls, tally: Tally, agent: Agent = ("", ""), last_seen: float | None = None) -> Figures:
+        p50, p95, p99 = tally.quantiles()
+        return cls(
+            *agent,
+            received=tally.received,
+            processed=tally.processed,
+            failed=tally.failed,
+            success_rate=tally.success_rate,
+            mean=tally.mean,
+            p50=p50,
+            p95=p95,
+            p99=p99,
+            max=tally.high,
+            last_seen=last_seen,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The tally of each step of a span; None where nothing is known."""
+
+    span: Span
+    tallies: list[Tally | None]
+
+    @property
+    def total(self) -> Tally:
+        return summed(tally for tally in self.tallies if tally)
+
+    def column(self, name: str) -> list[Any]:
+        """A figure of each step."""
+        return [None if tally is None else getattr(tally, name) for tally in self.tallies]
+
+    def quantiles(self) -> list[list[float | None]]:
+        """p50, p95 and p99 of each step."""
+        found = [tally.quantiles() if tally else [None, None, None] for tally in self.tallies]
+        return [list(column) for column in zip(*found, strict=True)]
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    total = Tally()
+    for tally in tallies:
+        total.merge(tally)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """Whom figures are about: everything, or what a topic and a name restrict it to."""
+
+    topic: str | None = None
+    agent: str | None = None
+
+    def subjects(self, source: Source) -> list[int]:
+        key = self._key()
+        if key is None:
+            found = Subject.objects.filter(
+                source=source, kind=Subject.Kind.AGENT, agent=to_bytes(self.agent or "")
+            )
+        else:
+            found = Subject.objects.filter(key=key_of(source, *key))
+        return list(found.values_list("pk", flat=True))
+
+    def _key(self) -> Key | None:
+        if self.agent is None:
+            kind = Subject.Kind.ALL if self.topic is None else Subject.Kind.TOPIC
+            return kind, (self.topic or "", "", "", "")
+        if self.topic is None:
+            return None
+        return Subject.Kind.AGENT, (self.topic, self.agent, "", "")
+
+
+EVERYTHING = Whom()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Failures of one type and message: how many in the span, of which agents; when the first and
+    the newest ever were, and the newest as examples."""
+
+    error_type: str
+    message: str
+    count: int
+    agents: list[Agent]
+    first_seen: float | None
+    last_seen: float | None
+    subjects: list[int]
+    examples: list[Recent]
+
+
+# Series
+
+
+def points(source: Source, span: Span, whom: Whom = EVERYTHING) -> Points:
+    return _points_of(source, span, whom.subjects(source))
+
+
+def _points_of(source: Source, span: Span, subjects: Sequence[int]) -> Points:
+    tallies: list[Tally | None] = list(_nothing(source, span))
+    part = (level_of(span.step), span.start, span.end)
+    for _, start, tally in rows.of_subjects(subjects, part):
+        place = (start - span.start) // span.step
+        known = tallies[place]
+        if known is None:
+            tallies[place] = tally
+        else:
+            known.merge(tally)
+    return Points(span, tallies)
+
+
+def _nothing(source: Source, span: Span) -> Iterable[Tally | None]:
+    """Zero where everything was read, None before that began and where events were missed."""
+    unread = gaps(source, span)
+    for start in span.times:
+        end = start + span.step
+        missed = any(gap[0] < end and start < gap[1] for gap in unread)
+        known = source.since is not None and source.since < end and not missed
+        yield Tally() if known else None
+
+
+def of_agents(source: Source, span: Span, agents: Iterable[Agent]) -> dict[Agent, Points]:
+    """The points of each of the agents, at the cost of these alone."""
+    keys = {key_of(source, Subject.Kind.AGENT, (*agent, "", "")): agent for agent in agents}
+    known = rows.subjects(keys)
+    pairs = {known[key].id: agent for key, agent in keys.items() if key in known}
+    found: dict[Agent, list[Tally | None]] = {
+        agent: list(_nothing(source, span)) for agent in keys.values()
+    }
+    for subject, start, tally in rows.of_subjects(
+        list(pairs), (level_of(span.step), span.start, span.end)
+    ):
+        tallies = found[pairs[subject]]
+        place = (start - span.start) // span.step
+        stored = tallies[place]
+        if stored is None:
+            tallies[place] = tally
+        else:
+            stored.merge(tally)
+    return {agent: Points(span, tallies) for agent, tallies in found.items()}
+
+
+def in_flight(source: Source, found: Points, whom: Whom = EVERYTHING) -> list[int | None]:
+    """Tasks received and not ended at the end of each step: all received before minus all ended
+    before. Where more ended than was received, receipts were missed, and it starts again at 0."""
+    flying = _flying_before(source, found.span, whom)
+    column: list[int | None] = []
+    for tally in found.tallies:
+        if tally is not None:
+            flying = max(0, flying + tally.received - tally.ended)
+        column.append(None if tally is None else flying)
+    return column
+
+
+def _flying_before(source: Source, span: Span, whom: Whom) -> int:
+    if source.since is None or source.since >= span.start:
+        return 0
+    first = int(source.since // DAY) * DAY
+    before = rows.sums(whom.subjects(source), list(cover(Span(first, span.start, span.step))))
+    return max(0, before.received - before.ended)
+
+
+# Tables
+
+
+def by_agent(
+    source: Source,
+    span: Span,
+    whom: Whom = EVERYTHING,
+    order: str = "topic",
+    offset: int = 0,
+    limit: int | None = None,
+) -> tuple[list[Figures], int]:
+    """A page of the agents with events in the span, and how many there are. `order` is topic or
+    agent, or a figure, of which the largest come first."""
+    parts = list(cover(span))
+    if order == "p95":
+        return _by_p95(source, parts, whom, offset, limit)
+    agents, count = rows.agents(source.pk, parts, whom.topic, whom.agent, order, offset, limit)
+    return _figures(agents, parts), count
+
+
+def _figures(agents: Sequence[rows.Sums], parts: list[rows.Part]) -> list[Figures]:
+    """With the percentiles, which only rows that are shown are read for."""
+    timed = {row.subject: row.tally for row in agents if row.tally.timed}
+    for part in parts:
+        for subject, _, tally in rows.of_subjects(list(timed), part):
+            for place, count in tally.sketch.items():
+                sketch = timed[subject].sketch
+                sketch[place] = sketch.get(place, 0) + count
+    return [Figures.of(row.tally, (row.topic, row.agent), row.last_seen) for row in agents]
+
+
+def _by_p95(
+    source: Source, parts: list[rows.Part], whom: Whom, offset: int, limit: int | None
+) -> tuple[list[Figures], int]:
+    """The one order that cannot be had from the database."""
+    agents, count = rows.agents(source.pk, parts, whom.topic, whom.agent, "topic", 0, None)
+    figures = sorted(_figures(agents, parts), key=lambda row: row.p95 or 0.0, reverse=True)
+    return figures[offset : None if limit is None else offset + limit], count
+
+
+def busiest(
+    source: Source, span: Span, whom: Whom = EVERYTHING, limit: int = 8
+) -> list[tuple[Agent, list[int]]]:
+    """The agents that ended most tasks in the span, each with how many in each step."""
+    parts = list(cover(span))
+    agents, _ = rows.agents(source.pk, parts, whom.topic, whom.agent, "ended", 0, limit)
+    columns = rows.ended([row.subject for row in agents], span)
+    return [((row.topic, row.agent), columns[row.subject]) for row in agents if row.tally.ended]
+
+
+def failures(source: Source, span: Span, whom: Whom = EVERYTHING) -> list[Failure]:
+    """By type and message, most frequent first."""
+    kinds: dict[tuple[str, str], list[rows.ErrorSums]] = {}
+    for row in rows.errors(source.pk, list(cover(span)), whom.topic, whom.agent):
+        kinds.setdefault((row.error_type, row.message), []).append(row)
+    found = [_failure(kind, of_kind) for kind, of_kind in kinds.items()]
+    return sorted(found, key=lambda one: (-one.count, one.error_type, one.message))
+
+
+def _failure(kind: tuple[str, str], of_kind: list[rows.ErrorSums]) -> Failure:
+    examples = [example for row in of_kind for example in parse(row.recent)]
+    examples.sort(key=lambda example: example.at, reverse=True)
+    return Failure(
+        *kind,
+        count=sum(row.count for row in of_kind),
+        agents=[(row.topic, row.agent) for row in of_kind],
+        first_seen=min((row.first_seen for row in of_kind if row.first_seen), default=None),
+        last_seen=max((row.last_seen for row in of_kind if row.last_seen), default=None),
+        subjects=[row.subject for row in of_kind],
+        examples=examples[:5],
+    )
+
+
+def failures_over_time(source: Source, span: Span, failure: Failure) -> Points:
+    """Its failures in each step."""
+    return _points_of(source, span, failure.subjects)
+
+
+def recent(source: Source, agent: Agent) -> list[Recent]:
+    """The newest events of an agent, newest first."""
+    key = key_of(source, Subject.Kind.AGENT, (*agent, "", ""))
+    found = rows.subjects([key]).get(key)
+    return parse(found.recent) if found else []
+
+
+# The time axis
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A mark of the time axis."""
+
+    at: float
+    kind: str
+    subject: str
+    text: str
+
+
+def marks(source: Source, span: Span, limit: int) -> list[Happening]:
+    """The newest in the span, newest first."""
+    query = Mark.objects.filter(source=source, at__gte=span.start, at__lt=span.end)
+    found = query.order_by("-at").values_list("at", "kind", "subject", "text")[:limit]
+    return [Happening(at, kind, to_text(bytes(a)), to_text(bytes(b))) for at, kind, a, b in found]
+
+
+def gaps(source: Source, span: Span) -> list[tuple[float, float]]:
+    """Where events may be missing, oldest first."""
+    query = Gap.objects.filter(source=source, end__gt=span.start, start__lt=span.end)
+    return list(query.order_by("start").values_list("start", "end"))

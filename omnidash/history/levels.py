@@ -1,0 +1,94 @@
+"""Intervals: which there are, how long each is kept, and how a range of time is made up of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+# Seconds of an interval -> seconds that it is kept. The intervals of three hours are there so that
+# a month is drawn and summed from a few hundred rows instead of thousands.
+KEEP = {10: 2 * HOUR, MINUTE: 2 * DAY, 15 * MINUTE: 30 * DAY, 3 * HOUR: 31 * DAY, DAY: 730 * DAY}
+LEVELS = tuple(KEEP)
+SLACK = 1.1  # rows live this much longer, so that a range which just begins in time is whole
+
+STEPS = (10, 60, 120, 300, 900, 1800, HOUR, 3 * HOUR, DAY, 7 * DAY)
+POINTS = 300  # that a chart has at most: more is finer than a screen shows
+
+
+def kept(level: int, at: float, now: float) -> bool:
+    """Whether rows of this level still cover the moment."""
+    return at >= now - KEEP[level]
+
+
+def written(level: int, at: float, now: float) -> bool:
+    """Whether rows of this level are still kept for the moment."""
+    return at >= now - KEEP[level] * SLACK
+
+
+def level_of(step: int) -> int:
+    """The coarsest level that a step is made up of."""
+    return max(level for level in LEVELS if step % level == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of time in whole steps: [start, end) in Unix seconds."""
+
+    start: int
+    end: int
+    step: int
+
+    @property
+    def times(self) -> range:
+        return range(self.start, self.end, self.step)
+
+    @property
+    def seconds(self) -> int:
+        return self.end - self.start
+
+    def before(self) -> Span:
+        """The span of the same length that ends where this one starts."""
+        return Span(self.start - self.seconds, self.start, self.step)
+
+
+def span(start: float, end: float, now: float) -> Span:
+    """The range in the finest steps that make few enough points and are still kept."""
+    step = next(
+        (
+            step
+            for step in STEPS
+            if (end - start) / step <= POINTS and kept(level_of(step), start, now)
+        ),
+        STEPS[-1],
+    )
+    first = math.floor(start / step) * step
+    return Span(first, max(first + step, math.ceil(end / step) * step), step)
+
+
+def last(seconds: float, now: float) -> Span:
+    """The span of so many seconds that ends with the running interval."""
+    found = span(now - seconds, now, now)
+    end = (math.floor(now / found.step) + 1) * found.step
+    return Span(end - math.ceil(seconds / found.step) * found.step, end, found.step)
+
+
+def cover(whole: Span) -> Iterator[tuple[int, int, int]]:
+    """(level, start, end) of whole intervals, as coarse as they come, that make up the span."""
+    usable = [level for level in reversed(LEVELS) if level >= level_of(whole.step)]
+    return _cover(whole.start, whole.end, usable)
+
+
+def _cover(start: int, end: int, levels: list[int]) -> Iterator[tuple[int, int, int]]:
+    if start >= end or not levels:
+        return
+    level, *finer = levels
+    first, last = math.ceil(start / level) * level, end // level * level
+    if first < last:
+        yield from _cover(start, first, finer)
+        yield level, first, last
+        yield from _cover(last, end, finer)
+    else:
+        yield from _cover(start, end, finer)

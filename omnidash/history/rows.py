@@ -1,0 +1,244 @@
+"""The roll-ups' tables, by SQL that SQLite and PostgreSQL both speak.
+
+Django's objects would take longer than everything else: a refresh touches a thousand rows, a month
+of a page reads ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import chain
+from typing import Any
+
+from django.db import connection
+
+from omnidash.history.levels import Span, level_of
+from omnidash.history.recent import Seen
+from omnidash.history.tally import COLUMNS, Tally
+from omnidash.models import Subject
+from storage.records import to_bytes, to_text
+
+Place = tuple[int, int, int]
+"""Subject's id, level, start."""
+Part = tuple[int, int, int]
+"""Level, start, end: the rows of a level that begin in [start, end)."""
+
+_AT_ONCE = 5000  # places in one query: SQLite takes 32,766 parameters
+
+_COLUMNS = ", ".join(COLUMNS)
+_FIND = (
+    "WITH wanted(subject_id, level, start) AS (VALUES {places}) "
+    f"SELECT subject_id, level, start, {_COLUMNS} "
+    "FROM wanted JOIN omnidash_rollup USING (subject_id, level, start)"
+)
+_SAVE = (
+    f"INSERT INTO omnidash_rollup (subject_id, level, start, {_COLUMNS}) "
+    f"VALUES ({', '.join(['%s'] * (3 + len(COLUMNS)))}) "
+    "ON CONFLICT (subject_id, level, start) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
+)
+_SEE = "UPDATE omnidash_subject SET first_seen = %s, last_seen = %s, recent = %s WHERE id = %s"
+_OF_SUBJECTS = (
+    f"SELECT subject_id, start, {_COLUMNS} FROM omnidash_rollup "
+    "WHERE subject_id IN ({subjects}) AND level = %s AND start >= %s AND start < %s"
+)
+
+
+def add(found: dict[Place, Tally]) -> None:
+    """Add tallies to the rows at their places. In a transaction that keeps others from doing so."""
+    places = sorted(found)
+    for some in _portions(places):
+        for place, stored in _find(some):
+            found[place].merge(stored)
+    with connection.cursor() as cursor:
+        cursor.executemany(_SAVE, [(*place, *found[place].row()) for place in places])
+
+
+def _find(places: Sequence[Place]) -> Iterator[tuple[Place, Tally]]:
+    query = _FIND.format(places=", ".join(["(%s, %s, %s)"] * len(places)))
+    with connection.cursor() as cursor:
+        cursor.execute(query, list(chain.from_iterable(places)))
+        for subject, level, start, *row in cursor.fetchall():
+            yield (subject, level, start), Tally.of(row)
+
+
+def subjects(keys: Iterable[bytes]) -> dict[bytes, Seen]:
+    """Those of the subjects that are stored, by key."""
+    found: dict[bytes, Seen] = {}
+    for some in _portions(list(keys)):
+        query = Subject.objects.filter(key__in=some)
+        for key, *fields in query.values_list("key", "id", "first_seen", "last_seen", "recent"):
+            found[bytes(key)] = Seen(*fields)
+    return found
+
+
+def see(seen: Iterable[Seen]) -> None:
+    """Store what subjects have become."""
+    changes = [(one.first_seen, one.last_seen, one.recent, one.id) for one in seen]
+    with connection.cursor() as cursor:
+        cursor.executemany(_SEE, changes)
+
+
+def of_subjects(subjects: Sequence[int], part: Part) -> Iterator[tuple[int, int, Tally]]:
+    """(subject, start, tally) of the rows of a part."""
+    level, start, end = part
+    for some in _portions(subjects):
+        query = _OF_SUBJECTS.format(subjects=", ".join(["%s"] * len(some)))
+        with connection.cursor() as cursor:
+            cursor.execute(query, [*some, level, start, end])
+            for subject, at, *row in cursor.fetchall():
+                yield subject, at, Tally.of(row)
+
+
+def _portions(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
+
+
+# Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """An agent and what its rows add up to, without the sketch."""
+
+    subject: int
+    topic: str
+    agent: str
+    last_seen: float | None
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSums:
+    """A kind of failure of an agent, and how often it was in the rows that were asked for."""
+
+    subject: int
+    topic: str
+    agent: str
+    error_type: str
+    message: str
+    first_seen: float | None
+    last_seen: float | None
+    recent: str
+    count: int
+
+
+_ADDED = (
+    "SUM(received) AS received, SUM(processed) AS processed, SUM(failed) AS failed, "
+    "SUM(other) AS other, SUM(timed) AS timed, SUM(seconds) AS seconds, "
+    "MIN(low) AS low, MAX(high) AS high"
+)
+_PLAIN = "received, processed, failed, other, timed, seconds, low, high"
+_IN_PART = "level = %s AND start >= %s AND start < %s"
+_ORDERS = {
+    "topic": "topic, agent",
+    "agent": "agent, topic",
+    "ended": "processed + failed DESC, topic, agent",
+    "max": "COALESCE(high, 0) DESC, topic, agent",
+    "last_seen": "last_seen DESC, topic, agent",
+} | {name: f"{name} DESC, topic, agent" for name in ("received", "processed", "failed")}
+
+
+def _added(parts: Sequence[Part]) -> tuple[str, list[Any]]:
+    """A query of the sums of each subject over the parts."""
+    # Adding up by subject in the order of the table would walk all of it.
+    one = f"SELECT subject_id, {_PLAIN} FROM omnidash_rollup WHERE {_IN_PART}"
+    rows = " UNION ALL ".join([one] * len(parts))
+    return (
+        f"SELECT subject_id, {_ADDED} FROM ({rows}) AS some GROUP BY subject_id",
+        list(chain.from_iterable(parts)),
+    )
+
+
+def _chosen(source: int, kind: int, topic: str | None, agent: str | None) -> tuple[str, list[Any]]:
+    """The condition for subjects of a kind."""
+    names = {"topic": topic, "agent": agent}
+    wanted = {name: to_bytes(value) for name, value in names.items() if value is not None}
+    condition = "source_id = %s AND kind = %s" + "".join(f" AND {name} = %s" for name in wanted)
+    return condition, [source, kind, *wanted.values()]
+
+
+def agents(
+    source: int,
+    parts: Sequence[Part],
+    topic: str | None,
+    agent: str | None,
+    order: str,
+    offset: int,
+    limit: int | None,
+) -> tuple[list[Sums], int]:
+    """A page of the agents that have rows in the parts, and how many there are."""
+    sums, places = _added(parts)
+    chosen, names = _chosen(source, Subject.Kind.AGENT, topic, agent)
+    query = (
+        f"SELECT COUNT(*) OVER (), subject_id, topic, agent, last_seen, {_PLAIN} "
+        f"FROM ({sums}) AS sums JOIN omnidash_subject ON id = subject_id WHERE {chosen} "
+        f"ORDER BY {_ORDERS[order]} LIMIT %s OFFSET %s"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query, [*places, *names, 2**31 if limit is None else limit, offset])
+        found = cursor.fetchall()
+    count = found[0][0] if found else 0
+    return [
+        Sums(subject, to_text(bytes(a)), to_text(bytes(b)), seen, Tally(*map(_plain, row)))
+        for _, subject, a, b, seen, *row in found
+    ], count
+
+
+def _plain(value: Any) -> Any:
+    """PostgreSQL sums integers into decimals."""
+    return int(value) if isinstance(value, Decimal) else value
+
+
+def errors(
+    source: int, parts: Sequence[Part], topic: str | None, agent: str | None
+) -> list[ErrorSums]:
+    """The kinds of failure that have rows in the parts."""
+    sums, places = _added(parts)
+    chosen, wanted = _chosen(source, Subject.Kind.ERROR, topic, agent)
+    query = (
+        "SELECT subject_id, topic, agent, error_type, message, first_seen, last_seen, recent, "
+        f"failed FROM ({sums}) AS sums JOIN omnidash_subject ON id = subject_id WHERE {chosen}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query, [*places, *wanted])
+        found = cursor.fetchall()
+    return [
+        ErrorSums(subject, *(to_text(bytes(name)) for name in fields[:4]), *fields[4:7], int(count))
+        for subject, *fields, count in found
+    ]
+
+
+def sums(subjects: Sequence[int], parts: Sequence[Part]) -> Tally:
+    """What the rows of the subjects add up to, without the sketch."""
+    total = Tally()
+    if not subjects:
+        return total
+    one = (
+        f"SELECT {_PLAIN} FROM omnidash_rollup "
+        f"WHERE subject_id IN ({', '.join(['%s'] * len(subjects))}) AND {_IN_PART}"
+    )
+    query = f"SELECT {_ADDED} FROM ({' UNION ALL '.join([one] * len(parts))}) AS some"
+    with connection.cursor() as cursor:
+        cursor.execute(query, [value for part in parts for value in (*subjects, *part)])
+        row = cursor.fetchone()
+    return Tally(*map(_plain, row)) if row and row[0] is not None else total
+
+
+def ended(subjects: Sequence[int], span: Span) -> dict[int, list[int]]:
+    """How many tasks of each subject ended in each step."""
+    columns = {subject: [0] * len(span.times) for subject in subjects}
+    if not subjects:
+        return columns
+    query = (
+        f"SELECT subject_id, start, processed + failed FROM omnidash_rollup "
+        f"WHERE subject_id IN ({', '.join(['%s'] * len(subjects))}) AND {_IN_PART}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query, [*subjects, level_of(span.step), span.start, span.end])
+        for subject, start, count in cursor.fetchall():
+            columns[subject][(start - span.start) // span.step] += count
+    return columns
