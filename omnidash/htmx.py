@@ -35,11 +35,13 @@ def page(
     part: str | None = None,
     context: Mapping[str, Any] | None = None,
     status: int = 200,
+    version: str = "",
 ) -> HttpResponse:
     """The page `template` with `part` in it as `{{ part }}`, or for htmx the part alone.
 
-    A part carries its digest as `X-Part` and, for the side bar, counts as `X-Counts`. A refresh
-    that sends the digest it has gets 204 when nothing changed, which htmx does not swap.
+    A part carries its version, or else its digest, as `X-Part` and, for the side bar, counts as
+    `X-Counts`. A refresh that sends the one it has gets 204 when nothing changed, which htmx does
+    not swap. A view that knows the version asks `unchanged` first, and spares the rendering.
     """
     piece = render_to_string(part, context, request) if part else ""
     entry = getattr(request, "entry", None)
@@ -52,7 +54,7 @@ def page(
     body = text.encode("utf-8", errors="replace")
     response = HttpResponse(body, status=status)
     if partial:
-        digest = blake2b(body, digest_size=8).hexdigest()
+        digest = version or blake2b(body, digest_size=8).hexdigest()
         if status == 200 and request.headers.get("X-Part") == digest:
             response = HttpResponse(status=204)
         response.headers["X-Part"] = digest
@@ -61,6 +63,15 @@ def page(
             known = {"agents": counts.agents, "results": counts.results}
             shown = {noun: f"{count:,}" for noun, count in known.items() if count is not None}
             response.headers["X-Counts"] = urlencode(shown)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def unchanged(request: HttpRequest, version: str) -> HttpResponse | None:
+    """The answer to a refresh that has this version of the part already."""
+    if not wants_part(request) or request.headers.get("X-Part") != version:
+        return None
+    response = HttpResponse(status=204, headers={"X-Part": version})
     patch_vary_headers(response, ["HX-Request"])
     return response
 

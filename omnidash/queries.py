@@ -9,6 +9,8 @@ from django import forms
 from django.http import QueryDict
 
 from omnidash.health import STATES
+from omnidash.history.answers import Whom
+from omnidash.history.levels import DAY, HOUR, MINUTE, Span, last, span
 
 PAGE_ROWS = 50
 _LAST_PAGE = 100_000
@@ -78,15 +80,56 @@ class ResultsQuery(Query):
     defaults = {"order": "newest"}
 
 
-class MetricsQuery(Query):
+RANGES = {
+    "15m": 15 * MINUTE, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY,
+}  # fmt: skip
+
+
+class RangeQuery(Query):
+    """A range of time: one that ends now, or any from-to (ISO 8601; without a zone in UTC)."""
+
     topic = forms.CharField(required=False, max_length=1000, strip=False)
     agent = forms.CharField(required=False, max_length=1000, strip=False)
+    range = forms.ChoiceField(required=False, choices=[(name, name) for name in RANGES])
+    to = forms.DateTimeField(required=False)
+    defaults = {"range": "1h"}
+
+    @property
+    def whom(self) -> Whom:
+        return Whom(self.cleaned_data.get("topic") or None, self.cleaned_data.get("agent") or None)
+
+    def span(self, now: float) -> Span:
+        length = RANGES[self.value("range")]
+        start, end = self.moment("from"), self.moment("to")
+        if start is None and end is None:
+            return last(length, now)
+        end = min(end or now, now)
+        return span(min(start if start is not None else end - length, end), end, now)
+
+    def moment(self, name: str) -> float | None:
+        found = self.cleaned_data.get(name)
+        return found.timestamp() if found else None
+
+    @property
+    def chosen(self) -> str:
+        """The name of the range, empty for a from-to."""
+        named = not self.cleaned_data.get("from") and not self.cleaned_data.get("to")
+        return self.value("range") if named else ""
+
+
+# A field called as a word of the language cannot be written as the others.
+RangeQuery.base_fields["from"] = forms.DateTimeField(required=False)
+
+
+class MetricsQuery(RangeQuery):
+    compare = forms.BooleanField(required=False)
     order = forms.ChoiceField(
         required=False,
         choices=[(name, name) for name in
-                 ("topic", "agent", "received", "processed", "failed", "p95", "max", "last_seen")],
+                 ("topic", "agent", "ended", "received", "processed", "failed", "p95", "max",
+                  "last_seen")],
     )  # fmt: skip
-    defaults = {"order": "topic"}
+    defaults = {**RangeQuery.defaults, "order": "ended"}
 
 
 class ConfigQuery(Query):

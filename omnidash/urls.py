@@ -15,6 +15,8 @@ store_urlpatterns = [
     path("results/<str:ref>/", results.result, name="results-one"),
     path("results/<str:ref>/download", results.download, name="results-download"),
     path("metrics/", metrics.metrics, name="metrics"),
+    path("metrics/points", metrics.points, name="metrics-points"),
+    path("metrics/numbers", metrics.numbers, name="metrics-numbers"),
     path("storage/", storage.storage, name="storage"),
     path("config/", config.config, name="config"),
 ]

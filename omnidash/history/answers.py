@@ -8,8 +8,8 @@ from typing import Any
 
 from omnidash.history import rows
 from omnidash.history.ingest import Key, key_of
-from omnidash.history.levels import DAY, Span, cover, level_of
-from omnidash.history.recent import Recent, parse
+from omnidash.history.levels import DAY, MINUTE, Span, cover, level_of
+from omnidash.history.recent import Recent, Seen, parse
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
 from storage.records import to_bytes, to_text
@@ -34,7 +34,6 @@ class Figures:
     p99: float | None
     max: float | None
     last_seen: float | None = None
-    per_minute: float | None = None
 
     @classmethod
     def of(cls, tally: Tally, agent: Agent = ("", ""), last_seen: float | None = None) -> Figures:
@@ -73,6 +72,28 @@ class Points:
         """p50, p95 and p99 of each step."""
         found = [tally.quantiles() if tally else [None, None, None] for tally in self.tallies]
         return [list(column) for column in zip(*found, strict=True)]
+
+
+def minutes_known(source: Source, span: Span, now: float) -> float:
+    """Of the span so far, from when on it is known; at least one."""
+    start = max(span.start, source.since or span.start)
+    return max(1.0, (min(now, span.end) - start) / MINUTE)
+
+
+def per_minute(source: Source, points: Points, now: float) -> float:
+    """The mean number of tasks that ended in a minute."""
+    return points.total.ended / minutes_known(source, points.span, now)
+
+
+def minutes_known(source: Source, span: Span, now: float) -> float:
+    """Of the span so far, from when on it is known; at least one."""
+    start = max(span.start, source.since or span.start)
+    return max(1.0, (min(now, span.end) - start) / MINUTE)
+
+
+def per_minute(source: Source, points: Points, now: float) -> float:
+    """The mean number of tasks that ended in a minute."""
+    return points.total.ended / minutes_known(source, points.span, now)
 
 
 def summed(tallies: Iterable[Tally]) -> Tally:
@@ -277,9 +298,19 @@ def failures_over_time(source: Source, span: Span, failure: Failure) -> Points:
 
 def recent(source: Source, agent: Agent) -> list[Recent]:
     """The newest events of an agent, newest first."""
-    key = key_of(source, Subject.Kind.AGENT, (*agent, "", ""))
-    found = rows.subjects([key]).get(key)
+    found = _seen(source, agent)
     return parse(found.recent) if found else []
+
+
+def last_seen(source: Source, agent: Agent) -> float | None:
+    """When the newest event of an agent happened."""
+    found = _seen(source, agent)
+    return found.last_seen if found else None
+
+
+def _seen(source: Source, agent: Agent) -> Seen | None:
+    key = key_of(source, Subject.Kind.AGENT, (*agent, "", ""))
+    return rows.subjects([key]).get(key)
 
 
 # The time axis

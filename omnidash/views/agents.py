@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, QueryDict
 
 from omnidash import health
+from omnidash.charts import FLIGHT, LATENCY, TASKS, Charts
+from omnidash.history import answers
+from omnidash.history.answers import Figures, Whom
+from omnidash.history.levels import DAY, last
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
 from omnidash.sections import Sections
@@ -40,10 +44,13 @@ def agents(request: StoreRequest, store: str) -> HttpResponse:
         return health.agent_state(agent, now).word == state
 
     sections = Sections()
-    sections.read("metrics", entry.history.refresh, None)
+    sections.read("metrics", entry.history.look, None)
     found = entry.store.agent_page(query, keep if state else None)
+    points = answers.of_agents(
+        entry.history.source(), last(DAY, now), [(agent.topic, agent.name) for agent in found.rows]
+    )
     rows = [
-        (agent, health.agent_state(agent, now), entry.history.of_agent(agent.topic, agent.name))
+        (agent, health.agent_state(agent, now), points[agent.topic, agent.name])
         for agent in found.rows
     ]
     topics = entry.store.topics()
@@ -69,7 +76,8 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     except ValueError:
         raise Http404 from None
     sections = Sections()
-    sections.read("metrics", entry.history.refresh, None)
+    sections.read("metrics", entry.history.look, None)
+    source, span = entry.history.source(), last(DAY, now)
     found = entry.store.agent(topic, name)
     settings: list[tuple[str, Any, int | None]] = [
         (key, masked(found.config.get(key), key), default)
@@ -87,14 +95,27 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "settings": settings,
         "extra": masked(found.extra).items(),
         "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
-        "figures": entry.history.of_agent(topic, name),
-        "series": entry.history.series(now, 60, topic, name),
-        "events": entry.history.recent(topic, name)[:_RECENT],
-        "errors": entry.history.errors(topic, name)[:_RECENT],
+        "figures": Figures.of(answers.points(source, span, Whom(topic, name)).total),
+        "seen": answers.last_seen(source, (topic, name)),
+        "charts": _charts(topic, name),
+        "events": answers.recent(source, (topic, name))[:_RECENT],
+        "errors": answers.failures(source, span, Whom(topic, name))[:_RECENT],
         "results": sections.read(
             "results", lambda: entry.store.result_page(newest), Page([], None)
         ),
         "unread": sections.troubles,
-        "oldest": entry.history.oldest(),
+        "since": source.since,
     }
     return page(request, "agents/agent.html", "agents/_agent.html", context)
+
+
+def _charts(topic: str, name: str) -> Charts:
+    query = QueryDict(mutable=True)
+    query.update({"range": "24h", "topic": topic, "agent": name})
+    return Charts(query.urlencode(), "last 24 h", (TASKS, LATENCY, FLIGHT))
+
+
+def _charts(topic: str, name: str) -> Charts:
+    query = QueryDict(mutable=True)
+    query.update({"range": "24h", "topic": topic, "agent": name})
+    return Charts(query.urlencode(), "last 24 h", (TASKS, LATENCY, FLIGHT))

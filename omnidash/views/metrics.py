@@ -1,43 +1,106 @@
-"""Metrics: figures by topic and agent, the last hour as a picture, errors by type and text."""
+"""Metrics: any range as charts and as numbers, figures by topic and agent."""
 
 from __future__ import annotations
 
 import time
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 
-from omnidash.htmx import page
-from omnidash.queries import PAGE_ROWS, MetricsQuery, Pager
-from omnidash.stores import StoreRequest
+from omnidash.charts import AGENTS, FAILURES, FLIGHT, LATENCY, NUMBERS, TASKS, Charts, Drawing
+from omnidash.history import answers
+from omnidash.history.answers import Figures
+from omnidash.htmx import page, unchanged
+from omnidash.queries import PAGE_ROWS, RANGES, MetricsQuery, Pager
+from omnidash.stores import Entry, StoreRequest
 
-_ERRORS = 50
-_CHANGES = 10
+_SHOWN = (TASKS, FAILURES, LATENCY, FLIGHT, AGENTS)
+_ERRORS = 8
+_CHANGES = 8
 
 
 def metrics(request: StoreRequest, store: str) -> HttpResponse:
-    entry = request.entry
-    asked = MetricsQuery.read(request.GET)
-    topic = asked.cleaned_data.get("topic") or None
-    agent = asked.cleaned_data.get("agent") or None
-    now = time.time()
-    history = entry.history
-    history.refresh()
-    rows, row_count = history.by_agent(topic, agent, asked.value("order"), asked.offset, PAGE_ROWS)
-    errors = history.errors(topic, agent)
-    stored, unreadable = history.stored()
+    entry, asked = request.entry, MetricsQuery.read(request.GET)
+    drawing = _drawing(entry, asked)
+    counts = entry.counts()
+    version = f"{drawing.version}.{counts.metrics}.{entry.history.behind}.{entry.history.aside}"
+    same = unchanged(request, version)
+    if same:
+        return same
+    source, span, whom = drawing.source, drawing.span, drawing.whom
+    rows, row_count = answers.by_agent(
+        source, span, whom, asked.value("order"), asked.offset, PAGE_ROWS
+    )
+    errors = answers.failures(source, span, whom)
     context = {
         "asked": asked,
+        "ranges": RANGES,
+        "source": source,
+        "span": span,
         "rows": rows,
         "pager": Pager(asked.offset, len(rows), row_count),
-        "totals": history.totals(topic, agent),
-        "series": history.series(now, 60, topic, agent),
+        "charts": Charts(_points_query(request), asked.chosen, _SHOWN),
+        "totals": Figures.of(answers.points(source, span, whom).total),
+        "before": _before(drawing) if drawing.compare else None,
         "errors": errors[:_ERRORS],
         "error_kinds": len(errors),
-        "changes": history.state_changes()[:_CHANGES],
-        "stored": stored,
-        "unreadable": unreadable,
-        "oldest": history.oldest(),
-        "counts": entry.counts(),
+        "changes": answers.marks(source, span, _CHANGES),
+        "gaps": answers.gaps(source, span),
+        "behind": entry.history.behind,
+        "aside": entry.history.aside,
+        "counts": counts,
         "lag": entry.store.metrics_lag,
     }
-    return page(request, "metrics/index.html", "metrics/_board.html", context)
+    return page(request, "metrics/index.html", "metrics/_board.html", context, version=version)
+
+
+def _points_query(request: StoreRequest) -> str:
+    """What of the page's query its charts depend on."""
+    params = request.GET.copy()
+    for name in set(params) - {"range", "from", "to", "topic", "agent", "compare"}:
+        del params[name]
+    return params.urlencode()
+
+
+def _drawing(entry: Entry, asked: MetricsQuery) -> Drawing:
+    compare = bool(asked.cleaned_data.get("compare"))
+    return Drawing(entry.history.look(), asked.span(time.time()), asked.whom, compare)
+
+
+def _before(drawing: Drawing) -> Figures:
+    points = answers.points(drawing.source, drawing.span.before(), drawing.whom)
+    return Figures.of(points.total)
+
+
+def points(request: StoreRequest, store: str) -> HttpResponse:
+    """The columns of the charts as JSON; with the `version` that the reader has only what is new,
+    and 204 where nothing is."""
+    asked = MetricsQuery.read(request.GET)
+    drawing = _drawing(request.entry, asked)
+    known = request.GET.get("version", "")
+    if known == drawing.version:
+        return HttpResponse(status=204)
+    return JsonResponse(drawing.columns(drawing.since(known)))
+
+
+def numbers(request: StoreRequest, store: str) -> HttpResponse:
+    """What the charts draw, as a table, newest first."""
+    asked = MetricsQuery.read(request.GET)
+    drawing = _drawing(request.entry, asked)
+    columns = drawing.columns()
+    agents = columns["agents"]
+    per_agent = [*agents["columns"], agents["rest"]]
+    rows = zip(*(columns[name] for name in ("times", *NUMBERS)), *per_agent, strict=True)
+    context = {
+        "asked": asked,
+        "span": drawing.span,
+        "agents": agents["names"],
+        "rows": [
+            {
+                "at": row[0],
+                **dict(zip(NUMBERS, row[1:], strict=False)),
+                "agents": row[1 + len(NUMBERS) :],
+            }
+            for row in list(rows)[::-1]
+        ],
+    }
+    return page(request, "metrics/numbers.html", "metrics/_numbers.html", context)

@@ -7,13 +7,16 @@ import time
 from django.http import HttpResponse
 
 from omnidash import health
-from omnidash.figures import Figures
+from omnidash.charts import TASKS, Charts, numbers
+from omnidash.history import answers
+from omnidash.history.answers import Figures
+from omnidash.history.levels import HOUR, Span, last
 from omnidash.htmx import page
+from omnidash.models import Source
 from omnidash.sections import Sections
 from omnidash.stores import Entry, StoreRequest
 from storage.base import Counts, ResultQuery, Runner
 
-WINDOW = 60  # minutes that the figures on top and the chart cover
 _ROWS = 6
 
 
@@ -22,39 +25,49 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
     inspection = entry.inspection(max_age=10)
     sections = Sections()
     read = sections.read
-    read("metrics", entry.history.refresh, None)
+    read("metrics", entry.history.look, None)
+    source, hour = entry.history.source(), last(HOUR, now)
     counts = read("counts", entry.counts, Counts())
     runner = read("runner", entry.store.runner, Runner())
     supervisors = read("supervisors", entry.store.supervisors, [])
     expiring = read("results", lambda: entry.store.expiring(health.SOON), None)
     soonest = ResultQuery(order="expiring", limit=_ROWS)
-    lately = entry.history.lately(now, WINDOW)
+    points = answers.points(source, hour)
+    lately = Figures.of(points.total)
     troubles = inspection.troubles + sections.troubles
     context = {
         "counts": counts,
         "runner": runner,
         "inspection": inspection,
         "troubles": troubles,
-        "status": health.status(runner, supervisors, entry.history.newest(), counts, troubles, now),
+        "status": health.status(runner, supervisors, source.newest, counts, troubles, now),
         "lately": lately,
-        "series": entry.history.series(now, WINDOW),
+        "per_minute": answers.per_minute(source, points, now) if source.since else None,
+        "sparks": numbers(points),
+        "charts": Charts("range=1h", "last hour", (TASKS,)),
         "expiring": expiring,
         "attention": health.attention(
             counts, expiring, supervisors, lately, troubles, inspection.risks, now
         ),
-        "busiest": read("agents", lambda: _busiest(entry, now), []),
+        "busiest": read("agents", lambda: _busiest(entry, source, hour, now), []),
         "next": read("results", lambda: entry.store.result_page(soonest), None),
         "unread": sections.unread,
-        "covered": entry.history.covered(now, WINDOW),
-        "window": WINDOW,
-        "events": entry.history.stored()[0],
+        "minutes": answers.minutes_known(source, hour, now),
+        "source": source,
     }
     return page(request, "overview/index.html", "overview/_board.html", context)
 
 
-def _busiest(entry: Entry, now: float) -> list[tuple[Figures, health.State | None]]:
-    """The agents with most tasks, each with its state; None if it is not registered."""
-    rows = entry.history.busiest(now, WINDOW, _ROWS)
+def _busiest(
+    entry: Entry, source: Source, hour: Span, now: float
+) -> list[tuple[Figures, float, health.State | None]]:
+    """The agents with most tasks, each with its tasks a minute, and its state; None if it is not
+    registered."""
+    rows, _ = answers.by_agent(source, hour, order="ended", limit=_ROWS)
     agents = entry.store.agents_by_name([(row.topic, row.agent) for row in rows])
     states = {(found.topic, found.name): health.agent_state(found, now) for found in agents}
-    return [(row, states.get((row.topic, row.agent))) for row in rows]
+    minutes = answers.minutes_known(source, hour, now)
+    return [
+        (row, (row.processed + row.failed) / minutes, states.get((row.topic, row.agent)))
+        for row in rows
+    ]

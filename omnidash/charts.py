@@ -1,0 +1,145 @@
+"""What charts draw: the figures of each step of a span, as columns.
+
+A reader that has drawn a version of the history gets only what changed since, and where nothing
+did, nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omnidash.history import answers
+from omnidash.history.answers import EVERYTHING, Points, Whom
+from omnidash.history.levels import Span
+from omnidash.models import Source
+from omnidash.text import printable
+
+COUNTS = ("received", "processed", "failed")
+LATENCIES = ("p50", "p95", "p99", "max")
+NUMBERS = (*COUNTS, "failure_rate", *LATENCIES, "in_flight")
+_MARKS = 200
+_LONGEST = 80  # characters of a name in a legend
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One picture: which columns it draws (`static/js/charts.js` knows how), and how wide."""
+
+    kind: str
+    title: str
+    width: str = "span-6"
+
+
+TASKS = Chart("tasks", "Tasks", "span-12")
+FAILURES = Chart("failure", "Failure rate")
+LATENCY = Chart("latency", "Latency")
+FLIGHT = Chart("flight", "In flight")
+AGENTS = Chart("agents", "Tasks ended, by agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """The charts of a page: `query` is that of their points, `period` says what they cover."""
+
+    query: str
+    period: str
+    shown: tuple[Chart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One look at a span: whose, and whether the span before it is drawn beside."""
+
+    source: Source
+    span: Span
+    whom: Whom = EVERYTHING
+    compare: bool = False
+
+    @property
+    def version(self) -> str:
+        """The same as long as the answer is."""
+        return f"{self.source.version}.{self.span.start}.{self.span.end}.{self.span.step}"
+
+    def since(self, version: str) -> int | None:
+        """From which step on the answer differs from that of an earlier version; None for all."""
+        try:
+            known, start, end, step = map(int, version.split("."))
+        except ValueError:
+            return None
+        changes = json.loads(self.source.changes)
+        versions = [number for number, _ in changes]
+        moved = self.span.start - start
+        if step != self.span.step or moved < 0 or known > self.source.version:
+            return None
+        if known < self.source.version and known + 1 not in versions:
+            return None
+        earliest = [at for number, at in changes if number > known]
+        changed = int(min([*earliest, end - step]) // step) * step
+        return max(self.span.start, changed)
+
+    def columns(self, since: int | None = None) -> dict[str, Any]:
+        """JSON-ready. `times` begin with the step `since`; every column is as long as `times`, and
+        null is unknown. Times and latencies in seconds, rates as shares."""
+        points = answers.points(self.source, self.span, self.whom)
+        first = 0 if since is None else (since - self.span.start) // self.span.step
+        return {
+            "version": self.version,
+            "start": self.span.start,
+            "end": self.span.end,
+            "step": self.span.step,
+            "times": list(self.span.times)[first:],
+            **self._numbers(points, first),
+            "agents": self._agents(points, first),
+            "before": self._before(first) if self.compare else None,
+            "gaps": answers.gaps(self.source, self.span),
+            "marks": [
+                {"at": mark.at, "kind": mark.kind, "text": _mark_text(mark)}
+                for mark in answers.marks(self.source, self.span, _MARKS)
+            ],
+        }
+
+    def _numbers(self, points: Points, first: int) -> dict[str, Sequence[Any]]:
+        flying = answers.in_flight(self.source, points, self.whom)[first:]
+        return {**numbers(Points(points.span, points.tallies[first:])), "in_flight": flying}
+
+    def _before(self, first: int) -> dict[str, Sequence[Any]]:
+        return self._numbers(answers.points(self.source, self.span.before(), self.whom), first)
+
+    def _agents(self, points: Points, first: int) -> dict[str, Any]:
+        """Tasks ended, of the agents with most of them and of all others together."""
+        busiest = answers.busiest(self.source, self.span, self.whom)
+        columns = [column for _, column in busiest]
+        rest = [
+            None if tally is None else tally.ended - sum(column[place] for column in columns)
+            for place, tally in enumerate(points.tallies)
+        ]
+        return {
+            "names": [agent_label(*agent) for agent, _ in busiest],
+            "columns": [column[first:] for column in columns],
+            "rest": rest[first:],
+        }
+
+
+def numbers(points: Points) -> dict[str, Sequence[Any]]:
+    """The columns of a chart that need nothing but the points."""
+    rates = points.column("success_rate")
+    return {
+        **{name: points.column(name) for name in COUNTS},
+        "failure_rate": [None if rate is None else 1 - rate for rate in rates],
+        **dict(zip(LATENCIES[:3], points.quantiles(), strict=True)),
+        "max": points.column("high"),
+    }
+
+
+def agent_label(topic: str, agent: str) -> str:
+    name = agent or "(no agent)"
+    return printable(name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…")
+
+
+def _mark_text(mark: answers.Happening) -> str:
+    if mark.kind == "runner":
+        return f"runner started {printable(mark.text)[:_LONGEST]}"
+    return f"{printable(mark.subject)[:_LONGEST]}: {printable(mark.text)}"
