@@ -128,6 +128,7 @@ def numbers(points: Points) -> dict[str, Sequence[Any]]:
     rates = points.column("success_rate")
     return {
         **{name: points.column(name) for name in COUNTS},
+        "success_rate": rates,
         "failure_rate": [None if rate is None else 1 - rate for rate in rates],
         **dict(zip(LATENCIES[:3], points.quantiles(), strict=True)),
         "max": points.column("high"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode
 
-from omnidash.figures import Figures
+from omnidash.history.answers import Figures
 from omnidash.text import printable
 from storage.base import Counts, Runner
 from storage.records import Agent, Supervisor

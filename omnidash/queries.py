@@ -11,6 +11,7 @@ from django.http import QueryDict
 from omnidash.health import STATES
 from omnidash.history.answers import Whom
 from omnidash.history.levels import DAY, HOUR, MINUTE, Span, last, span
+from omnidash.text import from_ref
 
 PAGE_ROWS = 50
 _LAST_PAGE = 100_000
@@ -90,12 +91,24 @@ class RangeQuery(Query):
 
     topic = forms.CharField(required=False, max_length=1000, strip=False)
     agent = forms.CharField(required=False, max_length=1000, strip=False)
+    of = forms.CharField(required=False, max_length=3000)
+    """The address segment of one agent (`text.ref`), whose names may be empty or odd."""
     range = forms.ChoiceField(required=False, choices=[(name, name) for name in RANGES])
     to = forms.DateTimeField(required=False)
     defaults = {"range": "1h"}
 
+    def clean_of(self) -> tuple[str, ...] | None:
+        given = self.cleaned_data["of"]
+        try:
+            return from_ref(given, 2) if given else None
+        except ValueError:
+            raise forms.ValidationError("not the address of an agent") from None
+
     @property
     def whom(self) -> Whom:
+        one = self.cleaned_data.get("of")
+        if one:
+            return Whom(*one)
         return Whom(self.cleaned_data.get("topic") or None, self.cleaned_data.get("agent") or None)
 
     def span(self, now: float) -> Span:

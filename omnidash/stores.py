@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from django.conf import settings
+from django.db import DatabaseError, connection
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -121,8 +122,10 @@ def _learn(entry: Entry) -> None:
     try:
         entry.counts()
         entry.history.refresh()
-    except StoreError:
+    except (StoreError, DatabaseError):
         pass  # the first page meets the same trouble and says so
+    finally:
+        connection.close()
 
 
 def ready() -> bool:

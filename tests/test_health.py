@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from omnidash.figures import Figures, Tally
 
 from omnidash import health
-from omnidash.figures import Figures, Tally
 from storage.base import Counts, Runner
 from storage.records import Agent, Invalid, Supervisor
 

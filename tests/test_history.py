@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from omnidash.figures import percentile
+
 from omnidash.history import History
 from tests.stores import Backend, RedisBackend
 

@@ -55,14 +55,29 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """The tally of each step of a span; None where nothing is known."""
+    """The tally of each step of a span; None where nothing is known. `last_seen` is when the
+    newest event ever happened, of one agent whose points these are."""
 
     span: Span
     tallies: list[Tally | None]
+    last_seen: float | None = None
+
+    def add(self, start: int, tally: Tally) -> None:
+        """Add what happened in the interval that begins at `start`."""
+        place = (start - self.span.start) // self.span.step
+        known = self.tallies[place]
+        if known is None or known is _ZERO:
+            self.tallies[place] = tally
+        else:
+            known.merge(tally)
 
     @property
     def total(self) -> Tally:
         return summed(tally for tally in self.tallies if tally)
+
+    @property
+    def ended(self) -> list[int | None]:
+        return self.column("ended")
 
     def column(self, name: str) -> list[Any]:
         """A figure of each step."""
@@ -72,17 +87,6 @@ class Points:
         """p50, p95 and p99 of each step."""
         found = [tally.quantiles() if tally else [None, None, None] for tally in self.tallies]
         return [list(column) for column in zip(*found, strict=True)]
-
-
-def minutes_known(source: Source, span: Span, now: float) -> float:
-    """Of the span so far, from when on it is known; at least one."""
-    start = max(span.start, source.since or span.start)
-    return max(1.0, (min(now, span.end) - start) / MINUTE)
-
-
-def per_minute(source: Source, points: Points, now: float) -> float:
-    """The mean number of tasks that ended in a minute."""
-    return points.total.ended / minutes_known(source, points.span, now)
 
 
 def minutes_known(source: Source, span: Span, now: float) -> float:
@@ -155,16 +159,18 @@ def points(source: Source, span: Span, whom: Whom = EVERYTHING) -> Points:
 
 
 def _points_of(source: Source, span: Span, subjects: Sequence[int]) -> Points:
-    tallies: list[Tally | None] = list(_nothing(source, span))
-    part = (level_of(span.step), span.start, span.end)
-    for _, start, tally in rows.of_subjects(subjects, part):
-        place = (start - span.start) // span.step
-        known = tallies[place]
-        if known is None:
-            tallies[place] = tally
-        else:
-            known.merge(tally)
-    return Points(span, tallies)
+    found = Points(span, list(_nothing(source, span)))
+    for _, start, tally in rows.of_subjects(subjects, _part(span)):
+        found.add(start, tally)
+    return found
+
+
+def _part(span: Span) -> rows.Part:
+    return level_of(span.step), span.start, span.end
+
+
+_ZERO = Tally()
+"""Shared by all intervals without events, and so never changed."""
 
 
 def _nothing(source: Source, span: Span) -> Iterable[Tally | None]:
@@ -174,28 +180,22 @@ def _nothing(source: Source, span: Span) -> Iterable[Tally | None]:
         end = start + span.step
         missed = any(gap[0] < end and start < gap[1] for gap in unread)
         known = source.since is not None and source.since < end and not missed
-        yield Tally() if known else None
+        yield _ZERO if known else None
 
 
 def of_agents(source: Source, span: Span, agents: Iterable[Agent]) -> dict[Agent, Points]:
     """The points of each of the agents, at the cost of these alone."""
     keys = {key_of(source, Subject.Kind.AGENT, (*agent, "", "")): agent for agent in agents}
     known = rows.subjects(keys)
-    pairs = {known[key].id: agent for key, agent in keys.items() if key in known}
-    found: dict[Agent, list[Tally | None]] = {
-        agent: list(_nothing(source, span)) for agent in keys.values()
+    nothing = list(_nothing(source, span))
+    found = {
+        agent: Points(span, list(nothing), known[key].last_seen if key in known else None)
+        for key, agent in keys.items()
     }
-    for subject, start, tally in rows.of_subjects(
-        list(pairs), (level_of(span.step), span.start, span.end)
-    ):
-        tallies = found[pairs[subject]]
-        place = (start - span.start) // span.step
-        stored = tallies[place]
-        if stored is None:
-            tallies[place] = tally
-        else:
-            stored.merge(tally)
-    return {agent: Points(span, tallies) for agent, tallies in found.items()}
+    agents_by_id = {seen.id: keys[key] for key, seen in known.items()}
+    for subject, start, tally in rows.of_subjects(list(agents_by_id), _part(span)):
+        found[agents_by_id[subject]].add(start, tally)
+    return found
 
 
 def in_flight(source: Source, found: Points, whom: Whom = EVERYTHING) -> list[int | None]:

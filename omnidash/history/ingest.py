@@ -51,7 +51,7 @@ class Digest:
     tallies: dict[Key, dict[int, Tally]] = field(default_factory=dict)
     """By subject and start of the finest interval."""
     newest: dict[Key, list[Metric]] = field(default_factory=lambda: defaultdict(list))
-    marks: list[Metric] = field(default_factory=list)
+    marks: list[tuple[float, Metric]] = field(default_factory=list)
     unreadable: int = 0
     undated: int = 0
     untimed: int = 0
@@ -70,7 +70,7 @@ class Digest:
         if event.problem:
             self.untimed += 1
         if event.event == STATE_CHANGE:
-            self.marks.append(event)
+            self.marks.append((at, event))
         event.timestamp = at
         self._count(event, int(at // FINEST) * FINEST)
 
@@ -185,7 +185,7 @@ def _write(source: Source, digest: Digest, now: float) -> None:
             else:
                 found[place] = tally
     rows.add(found)
-    Mark.objects.bulk_create([_mark(source, event) for event in digest.marks], batch_size=500)
+    Mark.objects.bulk_create([_mark(source, *found) for found in digest.marks], batch_size=500)
 
 
 def _levels(
@@ -213,7 +213,7 @@ def _subjects(source: Source, tallies: Iterable[Key], digest: Digest) -> dict[Ke
         keys |= {key: key_of(source, *name) for key, name in names.items()}
         added = [_subject(source, name, key_of(source, *name)) for name in set(names.values())]
         Subject.objects.bulk_create(added, batch_size=500, ignore_conflicts=True)
-        known |= rows.subjects(subject.key for subject in added)
+        known |= rows.subjects(bytes(subject.key) for subject in added)
     rows.see(noted(known[keys[key]], events) for key, events in digest.newest.items())
     return {key: known[raw].id for key, raw in keys.items()}
 
@@ -224,7 +224,7 @@ def _within_limits(source: Source, fresh: list[Key]) -> dict[Key, Key]:
     room = {kind: MOST[Subject.Kind(kind)] - count for kind, count in stored if kind in MOST}
     names: dict[Key, Key] = {}
     for key in fresh:
-        kind, name = key
+        kind = key[0]
         left = room.get(kind, MOST.get(Subject.Kind(kind), 1))
         room[kind] = left - 1
         further = ("", "", "", FURTHER) if kind == Subject.Kind.ERROR else (FURTHER, "", "", "")
@@ -241,10 +241,10 @@ def _subject(source: Source, key: Key, raw: bytes) -> Subject:
     )  # fmt: skip
 
 
-def _mark(source: Source, event: Metric) -> Mark:
+def _mark(source: Source, at: float, event: Metric) -> Mark:
     text = f"{event.old_state or '?'} → {event.new_state or '?'}"
     return Mark(
-        source=source, at=event.timestamp, kind=Mark.Kind.STATE,
+        source=source, at=at, kind=Mark.Kind.STATE,
         subject=to_bytes(event.agent), text=to_bytes(text[:200]),
     )  # fmt: skip
 
@@ -263,5 +263,3 @@ def _least(known: float | None, found: float) -> float | None:
 
 def _greatest(known: float | None, found: float) -> float | None:
     return known if found == -math.inf else found if known is None else max(known, found)
-
-

@@ -69,8 +69,8 @@ def subjects(keys: Iterable[bytes]) -> dict[bytes, Seen]:
     found: dict[bytes, Seen] = {}
     for some in _portions(list(keys)):
         query = Subject.objects.filter(key__in=some)
-        for key, *fields in query.values_list("key", "id", "first_seen", "last_seen", "recent"):
-            found[bytes(key)] = Seen(*fields)
+        for row in query.values_list("key", "id", "first_seen", "last_seen", "recent"):
+            found[bytes(row[0])] = Seen(*row[1:])
     return found
 
 
@@ -183,8 +183,8 @@ def agents(
         found = cursor.fetchall()
     count = found[0][0] if found else 0
     return [
-        Sums(subject, to_text(bytes(a)), to_text(bytes(b)), seen, Tally(*map(_plain, row)))
-        for _, subject, a, b, seen, *row in found
+        Sums(row[1], _name(row[2]), _name(row[3]), row[4], Tally(*map(_plain, row[5:])))
+        for row in found
     ], count
 
 
@@ -207,9 +207,17 @@ def errors(
         cursor.execute(query, [*places, *wanted])
         found = cursor.fetchall()
     return [
-        ErrorSums(subject, *(to_text(bytes(name)) for name in fields[:4]), *fields[4:7], int(count))
-        for subject, *fields, count in found
-    ]
+        ErrorSums(
+            subject, _name(topic), _name(agent), _name(kind), _name(message),
+            first, last, recent, int(count),
+        )
+        for subject, topic, agent, kind, message, first, last, recent, count in found
+    ]  # fmt: skip
+
+
+def _name(raw: Any) -> str:
+    """PostgreSQL answers with memory views."""
+    return to_text(bytes(raw))
 
 
 def sums(subjects: Sequence[int], parts: Sequence[Part]) -> Tally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,9 +82,12 @@ class Tally:
         )  # fmt: skip
 
     @classmethod
-    def of(cls, row: Any) -> Tally:
+    def of(cls, row: Sequence[Any]) -> Tally:
+        """From a stored row."""
         *plain, sketch = row
-        return cls(*plain, unpack(sketch))
+        tally = cls(*plain)
+        tally.sketch = unpack(sketch)
+        return tally
 
     @property
     def ended(self) -> int:

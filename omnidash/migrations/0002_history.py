@@ -5,116 +5,202 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('omnidash', '0001_roles'),
+        ("omnidash", "0001_roles"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Source',
+            name="Source",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.BinaryField(max_length=16, unique=True)),
-                ('address', models.TextField()),
-                ('cursor', models.TextField(null=True)),
-                ('version', models.BigIntegerField(default=0)),
-                ('changes', models.TextField(default='[]')),
-                ('events', models.BigIntegerField(default=0)),
-                ('unreadable', models.BigIntegerField(default=0)),
-                ('undated', models.BigIntegerField(default=0)),
-                ('untimed', models.BigIntegerField(default=0)),
-                ('since', models.FloatField(null=True)),
-                ('newest', models.FloatField(null=True)),
-                ('read_at', models.FloatField(null=True)),
-                ('runner_id', models.TextField(default='')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.BinaryField(max_length=16, unique=True)),
+                ("address", models.TextField()),
+                ("cursor", models.TextField(null=True)),
+                ("version", models.BigIntegerField(default=0)),
+                ("changes", models.TextField(default="[]")),
+                ("events", models.BigIntegerField(default=0)),
+                ("unreadable", models.BigIntegerField(default=0)),
+                ("undated", models.BigIntegerField(default=0)),
+                ("untimed", models.BigIntegerField(default=0)),
+                ("since", models.FloatField(null=True)),
+                ("newest", models.FloatField(null=True)),
+                ("read_at", models.FloatField(null=True)),
+                ("runner_id", models.TextField(default="")),
             ],
             options={
-                'db_table': 'omnidash_source',
+                "db_table": "omnidash_source",
             },
         ),
         migrations.CreateModel(
-            name='Gauge',
+            name="Gauge",
             fields=[
-                ('pk', models.CompositePrimaryKey('source_id', 'name', 'level', 'start', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=64)),
-                ('level', models.IntegerField()),
-                ('start', models.BigIntegerField()),
-                ('value', models.FloatField()),
-                ('source', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='omnidash.source')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "source_id",
+                        "name",
+                        "level",
+                        "start",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("name", models.CharField(max_length=64)),
+                ("level", models.IntegerField()),
+                ("start", models.BigIntegerField()),
+                ("value", models.FloatField()),
+                (
+                    "source",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="omnidash.source",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'omnidash_gauge',
+                "db_table": "omnidash_gauge",
             },
         ),
         migrations.CreateModel(
-            name='Gap',
+            name="Gap",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('start', models.FloatField()),
-                ('end', models.FloatField()),
-                ('source', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='omnidash.source')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("start", models.FloatField()),
+                ("end", models.FloatField()),
+                (
+                    "source",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="omnidash.source"
+                    ),
+                ),
             ],
             options={
-                'db_table': 'omnidash_gap',
+                "db_table": "omnidash_gap",
             },
         ),
         migrations.CreateModel(
-            name='Subject',
+            name="Subject",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.SmallIntegerField(choices=[(0, 'All'), (1, 'Topic'), (2, 'Agent'), (3, 'Error')])),
-                ('key', models.BinaryField(max_length=16, unique=True)),
-                ('topic', models.BinaryField(default=b'')),
-                ('agent', models.BinaryField(default=b'')),
-                ('error_type', models.BinaryField(default=b'')),
-                ('message', models.BinaryField(default=b'')),
-                ('first_seen', models.FloatField(null=True)),
-                ('last_seen', models.FloatField(null=True)),
-                ('recent', models.TextField(default='[]')),
-                ('source', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='omnidash.source')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.SmallIntegerField(
+                        choices=[(0, "All"), (1, "Topic"), (2, "Agent"), (3, "Error")]
+                    ),
+                ),
+                ("key", models.BinaryField(max_length=16, unique=True)),
+                ("topic", models.BinaryField(default=b"")),
+                ("agent", models.BinaryField(default=b"")),
+                ("error_type", models.BinaryField(default=b"")),
+                ("message", models.BinaryField(default=b"")),
+                ("first_seen", models.FloatField(null=True)),
+                ("last_seen", models.FloatField(null=True)),
+                ("recent", models.TextField(default="[]")),
+                (
+                    "source",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="omnidash.source"
+                    ),
+                ),
             ],
             options={
-                'db_table': 'omnidash_subject',
+                "db_table": "omnidash_subject",
             },
         ),
         migrations.CreateModel(
-            name='Mark',
+            name="Mark",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.FloatField()),
-                ('kind', models.CharField(choices=[('state', 'State'), ('runner', 'Runner')], max_length=8)),
-                ('subject', models.BinaryField()),
-                ('text', models.BinaryField()),
-                ('source', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='omnidash.source')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.FloatField()),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("state", "State"), ("runner", "Runner")], max_length=8
+                    ),
+                ),
+                ("subject", models.BinaryField()),
+                ("text", models.BinaryField()),
+                (
+                    "source",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="omnidash.source",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'omnidash_mark',
-                'indexes': [models.Index(fields=['source', 'at'], name='omnidash_mark_time')],
+                "db_table": "omnidash_mark",
+                "indexes": [models.Index(fields=["source", "at"], name="omnidash_mark_time")],
             },
         ),
         migrations.CreateModel(
-            name='Rollup',
+            name="Rollup",
             fields=[
-                ('pk', models.CompositePrimaryKey('subject_id', 'level', 'start', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('level', models.IntegerField()),
-                ('start', models.BigIntegerField()),
-                ('received', models.BigIntegerField()),
-                ('processed', models.BigIntegerField()),
-                ('failed', models.BigIntegerField()),
-                ('other', models.BigIntegerField()),
-                ('timed', models.BigIntegerField()),
-                ('seconds', models.FloatField()),
-                ('low', models.FloatField(null=True)),
-                ('high', models.FloatField(null=True)),
-                ('sketch', models.BinaryField()),
-                ('subject', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='omnidash.subject')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "subject_id",
+                        "level",
+                        "start",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("level", models.IntegerField()),
+                ("start", models.BigIntegerField()),
+                ("received", models.BigIntegerField()),
+                ("processed", models.BigIntegerField()),
+                ("failed", models.BigIntegerField()),
+                ("other", models.BigIntegerField()),
+                ("timed", models.BigIntegerField()),
+                ("seconds", models.FloatField()),
+                ("low", models.FloatField(null=True)),
+                ("high", models.FloatField(null=True)),
+                ("sketch", models.BinaryField()),
+                (
+                    "subject",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        to="omnidash.subject",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'omnidash_rollup',
-                'indexes': [models.Index(fields=['level', 'start'], name='omnidash_rollup_interval')],
+                "db_table": "omnidash_rollup",
+                "indexes": [
+                    models.Index(fields=["level", "start"], name="omnidash_rollup_interval")
+                ],
             },
         ),
     ]

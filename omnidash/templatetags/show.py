@@ -183,13 +183,6 @@ def _coarse(passed: float) -> str:
     return "less than a minute" if abs(passed) < 60 else duration(abs(passed) // 60 * 60)
 
 
-@register.filter
-def chart(series: Any) -> str:
-    """A series as JSON for the charts' script: columns by name, gaps as null."""
-    columns = {name: getattr(series, name) for name in series.__slots__}
-    return json.dumps(columns, separators=(",", ":"), allow_nan=False)
-
-
 @register.simple_tag(takes_context=True)
 def query(context: dict[str, Any], **changes: Any) -> str:
     """The present address's query with some parameters changed (None removes one)."""

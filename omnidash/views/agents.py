@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from django.http import Http404, HttpResponse, QueryDict
+from django.http import Http404, HttpResponse
 
 from omnidash import health
 from omnidash.charts import FLIGHT, LATENCY, TASKS, Charts
@@ -50,7 +50,12 @@ def agents(request: StoreRequest, store: str) -> HttpResponse:
         entry.history.source(), last(DAY, now), [(agent.topic, agent.name) for agent in found.rows]
     )
     rows = [
-        (agent, health.agent_state(agent, now), points[agent.topic, agent.name])
+        (
+            agent,
+            health.agent_state(agent, now),
+            points[agent.topic, agent.name],
+            Figures.of(points[agent.topic, agent.name].total),
+        )
         for agent in found.rows
     ]
     topics = entry.store.topics()
@@ -97,7 +102,7 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
         "figures": Figures.of(answers.points(source, span, Whom(topic, name)).total),
         "seen": answers.last_seen(source, (topic, name)),
-        "charts": _charts(topic, name),
+        "charts": Charts(f"range=24h&of={ref}", "last 24 h", (TASKS, LATENCY, FLIGHT)),
         "events": answers.recent(source, (topic, name))[:_RECENT],
         "errors": answers.failures(source, span, Whom(topic, name))[:_RECENT],
         "results": sections.read(
@@ -107,15 +112,3 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "since": source.since,
     }
     return page(request, "agents/agent.html", "agents/_agent.html", context)
-
-
-def _charts(topic: str, name: str) -> Charts:
-    query = QueryDict(mutable=True)
-    query.update({"range": "24h", "topic": topic, "agent": name})
-    return Charts(query.urlencode(), "last 24 h", (TASKS, LATENCY, FLIGHT))
-
-
-def _charts(topic: str, name: str) -> Charts:
-    query = QueryDict(mutable=True)
-    query.update({"range": "24h", "topic": topic, "agent": name})
-    return Charts(query.urlencode(), "last 24 h", (TASKS, LATENCY, FLIGHT))

@@ -56,7 +56,7 @@ def metrics(request: StoreRequest, store: str) -> HttpResponse:
 def _points_query(request: StoreRequest) -> str:
     """What of the page's query its charts depend on."""
     params = request.GET.copy()
-    for name in set(params) - {"range", "from", "to", "topic", "agent", "compare"}:
+    for name in set(params) - {"range", "from", "to", "topic", "agent", "of", "compare"}:
         del params[name]
     return params.urlencode()
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from storage.base import AgentQuery, Page, RecordNotFound
+from storage.garbage import collector_paused
 from storage.records import (
     Agent,
     Supervisor,
@@ -22,7 +23,6 @@ from storage.records import (
     to_text,
 )
 from storage.redis_store.client import Command, ResponseError
-from storage.garbage import collector_paused
 from storage.redis_store.part import RedisPart
 from storage.redis_store.registry import LARGE, Pair, to_agent
 

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from storage.base import MetricBatch
+from storage.garbage import collector_paused
 from storage.records import Metric, parse_json, read_metric, to_text
 from storage.redis_store.client import Command, ResponseError
-from storage.garbage import collector_paused
 from storage.redis_store.part import RedisPart
 
 METRICS_CAP = 100_000  # OmniDaemon's MAXLEN; the trim is approximate, so a few more may be there

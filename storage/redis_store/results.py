@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from storage.base import Page, RecordNotFound, ResultQuery
+from storage.garbage import collector_paused
 from storage.records import RAW_LIMIT, Result, parse_json, read_result, to_bytes, to_text
 from storage.redis_store.client import Command, ResponseError
-from storage.garbage import collector_paused
 from storage.redis_store.part import RedisPart
 from storage.redis_store.result_reading import WHOLE, kinds, read_entries
 from storage.redis_store.result_shelf import Entry, Filter
