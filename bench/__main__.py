@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import re
+import statistics
 import sys
 import time
 from importlib.metadata import version
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import redis
 
+from bench.application import application
+from bench.history import HistoryRow, history_rows
 from bench.measure import Row
 from bench.pages import TARGET_MS, PageRow, page_rows
-from bench.servers import redis_server
+from bench.servers import Upstream, redis_server
 from bench.stores import QUICK, Sizes, store_rows
 
-PAGES = "pages"
+PAGES, HISTORY = "pages", "history"
 INTRO = """# Benchmarks
 
 `make bench` measures this again. Every row is the median of interleaved runs on the same data in
@@ -34,6 +37,13 @@ Whole pages of the application, templates and middleware included, asked for by 
 *Cold* is the first request of a new process. *Warm* is the median of later ones, each made more
 than a second after the one before and after new events and results were written, so that no
 answer was kept from before. To reach: {target:g} ms warm.
+"""
+HISTORY_INTRO = """## History
+
+Reading a store's events into the roll-ups, and answering from them: after the first rows, from a
+month of 200 agents, each with five tasks a minute, in SQLite. Pages and points are whole requests
+of a logged-in reader. OmniDaemon's figure is its SDK's `metrics`, which reads and sums all stored
+events again.
 """
 
 
@@ -72,6 +82,20 @@ def page_table(rows: list[PageRow]) -> list[list[str]]:
     head = ["page", "cold ms", "warm ms", "KB", f"≤ {TARGET_MS:g} ms"]
     return [head] + [
         [row.page, number(row.cold), number(row.median), f"{row.kilobytes:.0f}", row.verdict]
+        for row in rows
+    ]
+
+
+def history_table(rows: list[HistoryRow]) -> list[list[str]]:
+    head = ["work", "OmniDaemon ms", "ours ms", "times faster", "to reach"]
+    return [head] + [
+        [
+            row.work,
+            number(statistics.median(row.theirs) if row.theirs else None),
+            number(row.ours),
+            number(row.faster),
+            row.verdict,
+        ]
         for row in rows
     ]
 
@@ -143,9 +167,18 @@ def main() -> None:
         if rows:
             print("\n" + plain(store_table(rows)), flush=True)
         pages: list[PageRow] = []
-        if wanted(PAGES):
-            print("measuring pages …", file=sys.stderr, flush=True)
-            pages = page_rows(server, size, quick=asked.quick)
+        history: list[HistoryRow] = []
+        if wanted(PAGES) or wanted(HISTORY):
+            with application(server) as browser:
+                if wanted(HISTORY):
+                    print("measuring history …", file=sys.stderr, flush=True)
+                    upstream = Upstream()
+                    history = list(history_rows(browser, server, size, upstream, quick=asked.quick))
+                if wanted(PAGES):
+                    print("measuring pages …", file=sys.stderr, flush=True)
+                    pages = page_rows(browser, server, size, quick=asked.quick)
+    if history:
+        print("\n" + plain(history_table(history)))
     if pages:
         print(
             f"\nwith {size.agents:,} agents, {size.results:,} results, {size.metrics:,} metrics "
@@ -166,6 +199,8 @@ def main() -> None:
                 f"{size.agents:,} agents, {size.results:,} results and {size.metrics:,} metrics in "
                 f"Redis:\n\n{markdown(page_table(pages))}\n"
             )
+        if history:
+            parts.append(f"{HISTORY_INTRO}\n{markdown(history_table(history))}\n")
         asked.markdown.write_text("\n".join(parts), "utf-8")
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import redis
 
 from bench import data
+from bench.application import PAGES_DB
 from bench.stores import Sizes
 
 TARGET_MS = 150.0
@@ -42,30 +40,25 @@ class PageRow:
         return "met" if self.median <= self.target else "MISSED"
 
 
-def page_rows(server: str, size: Sizes, *, quick: bool) -> list[PageRow]:
-    client = redis.Redis.from_url(f"{server}/2")
-    folder = tempfile.mkdtemp(prefix="omnidash-bench-")
+def page_rows(browser: Any, server: str, size: Sizes, *, quick: bool) -> list[PageRow]:
+    client = redis.Redis.from_url(f"{server}/{PAGES_DB}")
     try:
         now = time.time()
         data.fill_agents(client, size.agents, now)
         data.fill_results(client, size.results, now, size.agents)
         data.fill_metrics(client, size.metrics, now, size.agents)
-        return _measured(client, f"{server}/2", folder, size, quick)
+        return _measured(browser, client, size, quick)
     finally:
         client.flushdb()
         client.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measured(
-    client: redis.Redis, url: str, folder: str, size: Sizes, quick: bool
-) -> list[PageRow]:
-    browser = _logged_in(url, folder)
+def _measured(browser: Any, client: redis.Redis, size: Sizes, quick: bool) -> list[PageRow]:
     pages = _pages(client)
     rows = []
     target = None if quick else TARGET_MS
     for title, path in pages.items():
-        milliseconds, length = _get(browser, path)
+        milliseconds, length = get(browser, path)
         rows.append(PageRow(title, path, milliseconds, length / 1024, target=target))
     _wait_until_learnt()
     for round_number in range(1 if quick else ROUNDS):
@@ -73,34 +66,10 @@ def _measured(
             # Longer than any answer is kept, and with news: what live refresh meets.
             _work_goes_on(client, size, round_number)
             time.sleep(0.05 if quick else 1.1)
-            milliseconds, length = _get(browser, row.path)
+            milliseconds, length = get(browser, row.path)
             row.warm.append(milliseconds)
             row.kilobytes = length / 1024
     return rows
-
-
-def _logged_in(url: str, folder: str) -> Any:
-    """A test client of the application, set up as a new user would: own data folder, own user."""
-    for name in list(os.environ):
-        if name.startswith(("OMNIDASH_", "REDIS_", "STORAGE_", "JSON_STORAGE_")):
-            del os.environ[name]
-    os.environ["OMNIDASH_DATA_DIR"] = folder
-    os.environ["OMNIDASH_STORES"] = f"bench={url}"
-    os.environ["OMNIDASH_LOG_LEVEL"] = "error"
-    os.environ["DJANGO_SETTINGS_MODULE"] = "omnidash.settings"
-    import django
-
-    django.setup()
-    from django.contrib.auth.models import User
-    from django.core.management import call_command
-    from django.test import Client
-
-    call_command("migrate", verbosity=0)
-    call_command("collectstatic", interactive=False, verbosity=0)
-    user = User.objects.create(username="bench", is_staff=True, is_superuser=True)
-    browser = Client(headers={"host": "localhost"})
-    browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    return browser
 
 
 def _pages(client: redis.Redis) -> dict[str, str]:
@@ -124,7 +93,7 @@ def _pages(client: redis.Redis) -> dict[str, str]:
     }
 
 
-def _get(browser: Any, path: str) -> tuple[float, int]:
+def get(browser: Any, path: str) -> tuple[float, int]:
     start = time.perf_counter()
     response = browser.get(path)
     elapsed = time.perf_counter() - start

@@ -19,10 +19,11 @@ import redis
 
 # Importing OmniDaemon makes its default store, which would create a folder here if it were JSON.
 with mock.patch.dict(os.environ, STORAGE_BACKEND="redis"):
+    from omnidaemon.sdk import OmniDaemonSDK
     from omnidaemon.storage.json_store import JSONStore
     from omnidaemon.storage.redis_store import RedisStore
 
-__all__ = ["JSONStore", "RedisStore", "Upstream", "redis_server"]
+__all__ = ["JSONStore", "OmniDaemonSDK", "RedisStore", "Upstream", "redis_server"]
 
 StoreT = TypeVar("StoreT", JSONStore, RedisStore)
 

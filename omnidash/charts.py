@@ -118,7 +118,13 @@ class Drawing:
         ]
         return {
             "names": [agent_label(*agent) for agent, _ in busiest],
-            "columns": [column[first:] for column in columns],
+            "columns": [
+                [
+                    None if tally is None else ended
+                    for tally, ended in zip(points.tallies, column, strict=True)
+                ][first:]
+                for column in columns
+            ],
             "rest": rest[first:],
         }
 

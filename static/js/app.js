@@ -162,8 +162,16 @@
 
   // --- Times: the server writes UTC, the reader sees the own zone, named at the foot ---
 
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const ZONE = "omnidash-zone"; // "UTC" if the reader chose it, remembered
+  const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  let full = null;
+
+  function chooseZone(name) {
+    document.documentElement.dataset.zone = name;
+    try { localStorage.setItem(ZONE, name); } catch { /* private window */ }
+    full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", timeZone: name || undefined });
+    document.dispatchEvent(new Event("omnidash:zone"));
+  }
 
   function inUnits(seconds) {
     const whole = Math.max(0, Math.floor(seconds));
@@ -204,8 +212,14 @@
       }
       if (!element.hasAttribute("data-moment")) element.title = full.format(at);
     });
-    const foot = document.querySelector("[data-zone]");
-    if (foot) show(foot, zone);
+    const chosen = document.documentElement.dataset.zone;
+    const foot = document.querySelector("footer [data-zone]");
+    if (foot) show(foot, chosen || own);
+    const other = document.querySelector("[data-zone-switch]");
+    if (other) {
+      other.hidden = own === "UTC";
+      show(other, chosen ? `Show ${own}` : "Show UTC");
+    }
   }
 
   // --- Keyboard and buttons ---
@@ -234,6 +248,12 @@
   });
 
   document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-zone-switch]")) return;
+    chooseZone(document.documentElement.dataset.zone ? "" : "UTC");
+    tick();
+  });
+
+  document.addEventListener("click", (event) => {
     if (!event.target.closest("[data-live-new]")) return;
     asked = true;
     // The button goes away, and the focus should not go with it.
@@ -254,6 +274,9 @@
     setTimeout(() => { button.textContent = said; }, 1500);
   });
 
+  let zone = "";
+  try { zone = localStorage.getItem(ZONE) || ""; } catch { /* private window */ }
+  chooseZone(zone === "UTC" ? zone : "");
   let remembered = null;
   try { remembered = localStorage.getItem(EVERY); } catch { /* private window */ }
   choose(["0", "2", "5", "15", "60"].includes(remembered) ? Number(remembered) : 2);
