@@ -163,12 +163,13 @@ def fill_month(days: int) -> None:
     subjects = _subjects(source)
     for level, keep in KEEP.items():
         first = int((now - min(keep, days * 86_400)) // level) * level
-        for start in range(first, int(now) - 3 * 3600, level):
-            tallies = {
-                (subject, level, start): _busy(level, weight) for subject, weight in subjects
-            }
-            with transaction.atomic():
-                rows.add(tallies)
+        busy = {weight: [_busy(level, weight) for _ in range(50)] for _, weight in subjects}
+        with transaction.atomic():
+            for start in range(first, int(now) - 3 * 3600, level):
+                rows.save({
+                    (subject, level, start): _CHANCE.choice(busy[weight])
+                    for subject, weight in subjects
+                })  # fmt: skip
     Source.objects.filter(pk=source.pk).update(since=now - days * 86_400)
 
 

@@ -40,13 +40,21 @@ FLIGHT = Chart("flight", "In flight")
 AGENTS = Chart("agents", "Tasks ended, by agent")
 
 
+ALL = (TASKS, FAILURES, LATENCY, FLIGHT, AGENTS)
+
+
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """The charts of a page: `query` is that of their points, `period` says what they cover."""
+    """The charts of a page: `query` is that of their range, `period` says it in words."""
 
     query: str
     period: str
     shown: tuple[Chart, ...]
+
+    @property
+    def draw(self) -> str:
+        """The parameter of the points that names the charts."""
+        return ",".join(chart.kind for chart in self.shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class Drawing:
     span: Span
     whom: Whom = EVERYTHING
     compare: bool = False
+    charts: tuple[Chart, ...] = ALL
 
     @property
     def version(self) -> str:
@@ -92,7 +101,7 @@ class Drawing:
             "step": self.span.step,
             "times": list(self.span.times)[first:],
             **self._numbers(points, first),
-            "agents": self._agents(points, first),
+            "agents": self._agents(points, first) if AGENTS in self.charts else None,
             "before": self._before(first) if self.compare else None,
             "gaps": answers.gaps(self.source, self.span),
             "marks": [
@@ -102,8 +111,10 @@ class Drawing:
         }
 
     def _numbers(self, points: Points, first: int) -> dict[str, Sequence[Any]]:
-        flying = answers.in_flight(self.source, points, self.whom)[first:]
-        return {**numbers(Points(points.span, points.tallies[first:])), "in_flight": flying}
+        found = numbers(Points(points.span, points.tallies[first:]))
+        if FLIGHT in self.charts:
+            found["in_flight"] = answers.in_flight(self.source, points, self.whom)[first:]
+        return found
 
     def _before(self, first: int) -> dict[str, Sequence[Any]]:
         return self._numbers(answers.points(self.source, self.span.before(), self.whom), first)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from django import forms
 from django.http import QueryDict
 
+from omnidash.charts import ALL, Chart
 from omnidash.health import STATES
 from omnidash.history.answers import Whom
 from omnidash.history.levels import DAY, HOUR, MINUTE, Span, last, span
@@ -136,6 +137,8 @@ RangeQuery.base_fields["from"] = forms.DateTimeField(required=False)
 
 class MetricsQuery(RangeQuery):
     compare = forms.BooleanField(required=False)
+    draw = forms.CharField(required=False, max_length=200)
+    """The kinds of the charts whose points are asked for, by commas; all if empty."""
     order = forms.ChoiceField(
         required=False,
         choices=[(name, name) for name in
@@ -143,6 +146,11 @@ class MetricsQuery(RangeQuery):
                   "last_seen")],
     )  # fmt: skip
     defaults = {**RangeQuery.defaults, "order": "ended"}
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        kinds = self.value("draw").split(",")
+        return tuple(chart for chart in ALL if chart.kind in kinds) or ALL
 
 
 class ConfigQuery(Query):

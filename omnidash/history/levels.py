@@ -54,13 +54,13 @@ class Span:
         return Span(self.start - self.seconds, self.start, self.step)
 
 
-def span(start: float, end: float, now: float) -> Span:
+def span(start: float, end: float, now: float, points: int = POINTS) -> Span:
     """The range in the finest steps that make few enough points and are still kept."""
     step = next(
         (
             step
             for step in STEPS
-            if (end - start) / step <= POINTS and kept(level_of(step), start, now)
+            if (end - start) / step <= points and kept(level_of(step), start, now)
         ),
         STEPS[-1],
     )
@@ -68,9 +68,9 @@ def span(start: float, end: float, now: float) -> Span:
     return Span(first, max(first + step, math.ceil(end / step) * step), step)
 
 
-def last(seconds: float, now: float) -> Span:
+def last(seconds: float, now: float, points: int = POINTS) -> Span:
     """The span of so many seconds that ends with the running interval."""
-    found = span(now - seconds, now, now)
+    found = span(now - seconds, now, now, points)
     end = (math.floor(now / found.step) + 1) * found.step
     return Span(end - math.ceil(seconds / found.step) * found.step, end, found.step)
 

@@ -48,12 +48,16 @@ _OF_SUBJECTS = (
 
 def add(found: dict[Place, Tally]) -> None:
     """Add tallies to the rows at their places. In a transaction that keeps others from doing so."""
-    places = sorted(found)
-    for some in _portions(places):
+    for some in _portions(sorted(found)):
         for place, stored in _find(some):
             found[place].merge(stored)
+    save(found)
+
+
+def save(found: dict[Place, Tally]) -> None:
+    """Put rows at their places, whatever is there."""
     with connection.cursor() as cursor:
-        cursor.executemany(_SAVE, [(*place, *found[place].row()) for place in places])
+        cursor.executemany(_SAVE, [(*place, *found[place].row()) for place in sorted(found)])
 
 
 def _find(places: Sequence[Place]) -> Iterator[tuple[Place, Tally]]:

@@ -21,6 +21,7 @@ from storage.base import AgentQuery, Page, ResultQuery
 from storage.records import Agent
 
 _RECENT = 10
+_POINTS = 48  # of a sparkline
 _TOPICS_SHOWN = 200  # a longer list of suggestions helps nobody
 
 
@@ -47,7 +48,9 @@ def agents(request: StoreRequest, store: str) -> HttpResponse:
     sections.read("metrics", entry.history.look, None)
     found = entry.store.agent_page(query, keep if state else None)
     points = answers.of_agents(
-        entry.history.source(), last(DAY, now), [(agent.topic, agent.name) for agent in found.rows]
+        entry.history.source(),
+        last(DAY, now, _POINTS),
+        [(agent.topic, agent.name) for agent in found.rows],
     )
     rows = [
         (

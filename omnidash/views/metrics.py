@@ -6,14 +6,13 @@ import time
 
 from django.http import HttpResponse, JsonResponse
 
-from omnidash.charts import AGENTS, FAILURES, FLIGHT, LATENCY, NUMBERS, TASKS, Charts, Drawing
+from omnidash.charts import ALL, NUMBERS, Charts, Drawing
 from omnidash.history import answers
 from omnidash.history.answers import Figures
 from omnidash.htmx import page, unchanged
 from omnidash.queries import PAGE_ROWS, RANGES, MetricsQuery, Pager
 from omnidash.stores import Entry, StoreRequest
 
-_SHOWN = (TASKS, FAILURES, LATENCY, FLIGHT, AGENTS)
 _ERRORS = 8
 _CHANGES = 8
 
@@ -38,7 +37,7 @@ def metrics(request: StoreRequest, store: str) -> HttpResponse:
         "span": span,
         "rows": rows,
         "pager": Pager(asked.offset, len(rows), row_count),
-        "charts": Charts(_points_query(request), asked.chosen, _SHOWN),
+        "charts": Charts(_points_query(request), asked.chosen, ALL),
         "totals": Figures.of(answers.points(source, span, whom).total),
         "before": _before(drawing) if drawing.compare else None,
         "errors": errors[:_ERRORS],
@@ -63,7 +62,8 @@ def _points_query(request: StoreRequest) -> str:
 
 def _drawing(entry: Entry, asked: MetricsQuery) -> Drawing:
     compare = bool(asked.cleaned_data.get("compare"))
-    return Drawing(entry.history.look(), asked.span(time.time()), asked.whom, compare)
+    source, span = entry.history.look(), asked.span(time.time())
+    return Drawing(source, span, asked.whom, compare, asked.charts)
 
 
 def _before(drawing: Drawing) -> Figures:

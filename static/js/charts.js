@@ -86,7 +86,7 @@
     return {
       ...both(known, rest), gaps, marks,
       before: before && both(known.before, before),
-      agents: {
+      agents: agents && {
         names: agents.names,
         columns: agents.columns.map((column, place) => join(known.agents.columns[place], column)),
         rest: join(known.agents.rest, agents.rest),
@@ -97,7 +97,7 @@
   function fits(known, news) {
     return known.step === news.step && known.times.at(-1) >= news.times[0] - news.step
       && known.times[0] <= news.start && Boolean(known.before) === Boolean(news.before)
-      && known.agents.names.join("\n") === news.agents.names.join("\n");
+      && (!news.agents || known.agents.names.join("\n") === news.agents.names.join("\n"));
   }
 
   async function ask(url) {
@@ -139,22 +139,39 @@
   function marks(board) {
     return (plot) => {
       const { ctx, bbox } = plot;
+      const [strong, weak] = [colour("--tblr-primary"), colour("--tblr-secondary")];
       ctx.save();
+      ctx.globalAlpha = 0.6;
       for (const mark of board.data.marks) {
         const x = Math.round(plot.valToPos(mark.at, "x", true));
         if (x < bbox.left || x > bbox.left + bbox.width) continue;
-        ctx.strokeStyle = ctx.fillStyle = colour(mark.kind === "runner" ? "--tblr-primary" : "--tblr-secondary");
-        ctx.setLineDash([3, 4]);
+        ctx.strokeStyle = ctx.fillStyle = mark.kind === "runner" ? strong : weak;
+        ctx.setLineDash([2, 5]);
         ctx.beginPath();
         ctx.moveTo(x, bbox.top);
         ctx.lineTo(x, bbox.top + bbox.height);
         ctx.stroke();
         ctx.beginPath();
-        ctx.moveTo(x - 5, bbox.top);
-        ctx.lineTo(x + 5, bbox.top);
-        ctx.lineTo(x, bbox.top + 7);
+        ctx.moveTo(x - 4, bbox.top);
+        ctx.lineTo(x + 4, bbox.top);
+        ctx.lineTo(x, bbox.top + 6);
         ctx.fill();
       }
+      ctx.restore();
+    };
+  }
+
+  // The running interval is not over: what leads to it is drawn faintly.
+  function fade(board) {
+    return (plot) => {
+      const { ctx, bbox } = plot;
+      const [last] = board.data.times.slice(-1);
+      if (last + board.data.step < Date.now() / 1000) return;
+      const from = plot.valToPos(last - board.data.step, "x", true);
+      ctx.save();
+      ctx.globalAlpha = 0.6;
+      ctx.fillStyle = colour("--tblr-bg-surface");
+      ctx.fillRect(from, bbox.top, bbox.left + bbox.width - from, bbox.height);
       ctx.restore();
     };
   }
@@ -220,7 +237,7 @@
         }),
       ],
       hooks: {
-        drawClear: [background(board)], draw: [marks(board)],
+        drawClear: [background(board)], draw: [fade(board), marks(board)],
         setCursor: [tellMark(board, caption)], setSelect: [(plot) => zoom(element, plot)],
       },
     };
