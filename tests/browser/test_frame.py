@@ -64,7 +64,7 @@ def test_a_chosen_theme_is_remembered_and_there_before_the_first_paint(visit: Vi
 
 def test_charts_are_drawn_anew_in_the_colours_of_the_theme(visit: Visit) -> None:
     page = visit(theme="light")
-    chart = page.locator("#chart-tasks canvas")
+    chart = page.locator("[data-kind=tasks] canvas")
     light = chart.evaluate("canvas => canvas.toDataURL()")
     page.get_by_label("Dark theme").click()
     expect(chart).to_have_count(1)

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.browsers import Watch, is_from_htmx
 from tests.browser.changes import AGENT, a_result, an_agent, some_tasks
 from tests.browser.conftest import Visit
-from tests.browser.looks import PAGES, address, eventually, next_refresh, violations
+from tests.browser.looks import PAGES, address, next_refresh, violations
 from tests.browser.served import Application
 
 LIVE = [name for name in PAGES if name != "login"]
@@ -173,22 +173,6 @@ def test_text_in_the_filter_stays_and_goes_on_filtering(
     expect(page.locator("#agents-table h2")).to_have_text("1 agent matches")
     expect(filter_).to_have_value("newcomer")
     expect(filter_).to_be_focused()
-
-
-def test_a_chart_gets_new_data_and_is_not_rebuilt(
-    application: Application, visit: Visit, moving: str
-) -> None:
-    page = visit(f"{moving}/")
-    chart = page.locator("#chart-tasks")
-    chart.locator("canvas").evaluate(
-        "canvas => { canvas.kept = true; window.drawn = canvas.toDataURL(); }"
-    )
-    data = chart.get_attribute("data-chart") or ""
-    some_tasks(application.backends[moving], 300)  # fewer may be less than a pixel
-    expect(chart).not_to_have_attribute("data-chart", data)
-    eventually(page, "document.querySelector('#chart-tasks canvas').toDataURL() !== window.drawn")
-    assert chart.locator("canvas").evaluate("canvas => canvas.kept")
-    expect(chart.locator("canvas")).to_have_count(1)
 
 
 def test_figures_of_an_agent_follow(application: Application, visit: Visit, moving: str) -> None:
