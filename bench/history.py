@@ -112,12 +112,12 @@ def _news(client: redis.Redis, work: str, size: Sizes) -> HistoryRow:
 def _summing(url: str, size: Sizes, upstream: Upstream) -> HistoryRow:
     """Figures of each agent over all stored events, as `sdk.metrics` and `omnidaemon metrics`."""
     from omnidash.history import answers
-    from omnidash.history.levels import span
+    from omnidash.history.levels import DAY, Span
 
     store = upstream.connected(RedisStore(url))
     sdk = OmniDaemonSDK(store=store)
     source, now = _history().source(), time.time()
-    whole = span(source.since, now, now)
+    whole = Span(int(source.since // DAY) * DAY, int(now // DAY + 1) * DAY, DAY)
     samples = interleaved(
         {
             "theirs": lambda: upstream.call(sdk.metrics, limit=size.metrics),
@@ -189,23 +189,18 @@ _CHANCE = random.Random(3)
 
 def _busy(level: int, weight: int) -> Any:
     """Five tasks a minute of each agent."""
-    from omnidash.history.sketch import bucket
+    from omnidash.history.sketch import one
     from omnidash.history.tally import Tally
 
     count = max(1, weight * level // 12)
-    sketch: dict[int, int] = {}
-    for _ in range(min(count, 60)):
-        place = bucket(_CHANCE.lognormvariate(-2, 0.8))
-        sketch[place] = sketch.get(place, 0) + 1
-    timed_count = sum(sketch.values())
+    times = [_CHANCE.lognormvariate(-2, 0.8) for _ in range(min(count, 60))]
     return Tally(
-        count,
-        count - count // 20,
-        count // 20,
-        0,
-        timed_count,
-        0.2 * timed_count,
-        0.01,
-        2.0,
-        sketch,
+        received=count,
+        processed=count - count // 20,
+        failed=count // 20,
+        timed=len(times),
+        seconds=sum(times),
+        low=min(times),
+        high=max(times),
+        sketch=sum(map(one, times)),
     )

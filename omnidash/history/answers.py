@@ -243,9 +243,7 @@ def _figures(agents: Sequence[rows.Sums], parts: list[rows.Part]) -> list[Figure
     timed = {row.subject: row.tally for row in agents if row.tally.timed}
     for part in parts:
         for subject, _, tally in rows.of_subjects(list(timed), part):
-            for place, count in tally.sketch.items():
-                sketch = timed[subject].sketch
-                sketch[place] = sketch.get(place, 0) + count
+            timed[subject].sketch += tally.sketch
     return [Figures.of(row.tally, (row.topic, row.agent), row.last_seen) for row in agents]
 
 

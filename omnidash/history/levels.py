@@ -15,7 +15,7 @@ LEVELS = tuple(KEEP)
 SLACK = 1.1  # rows live this much longer, so that a range which just begins in time is whole
 
 STEPS = (10, 60, 120, 300, 900, 1800, HOUR, 3 * HOUR, DAY, 7 * DAY)
-POINTS = 300  # that a chart has at most: more is finer than a screen shows
+POINTS = 240  # that a chart has at most: more is finer than a screen shows, and slower
 
 
 def kept(level: int, at: float, now: float) -> bool:

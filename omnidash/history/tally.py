@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from omnidash.history.sketch import Sketch, bucket, merge, pack, quantiles, unpack
+from omnidash.history.sketch import Sketch, one, pack, quantiles, unpack
 from storage.records import Metric
 
 Row = tuple[int, int, int, int, int, float, float | None, float | None, bytes]
@@ -28,7 +28,7 @@ class Tally:
     seconds: float = 0.0
     low: float | None = None
     high: float | None = None
-    sketch: Sketch = field(default_factory=dict)
+    sketch: Sketch = 0
 
     def add(self, event: Metric) -> None:
         kind = event.event
@@ -48,8 +48,7 @@ class Tally:
         self.seconds += seconds
         self.low = seconds if self.low is None or seconds < self.low else self.low
         self.high = seconds if self.high is None or seconds > self.high else self.high
-        place = bucket(seconds)
-        self.sketch[place] = self.sketch.get(place, 0) + 1
+        self.sketch += one(seconds)
 
     def merge(self, other: Tally) -> None:
         self.received += other.received
@@ -66,12 +65,12 @@ class Tally:
             self.low = other.low
         if self.high is None or (other.high is not None and other.high > self.high):
             self.high = other.high
-        merge(self.sketch, other.sketch)
+        self.sketch += other.sketch
 
     def copy(self) -> Tally:
         return Tally(
             self.received, self.processed, self.failed, self.other, self.timed, self.seconds,
-            self.low, self.high, self.sketch.copy(),
+            self.low, self.high, self.sketch,
         )  # fmt: skip
 
     def row(self) -> Row:
