@@ -14,6 +14,7 @@ from hashlib import blake2b
 from omnidash.history.ingest import take
 from omnidash.models import Source
 from storage.base import MetricBatch, Store
+from storage.garbage import collector_paused
 
 SOON = 1.0  # seconds for which one reading of the store serves everybody in this process
 _NOTED = 5.0  # seconds between notes that the store was read and had nothing new
@@ -65,7 +66,7 @@ class History:
             batch = self._store.metrics_after(source.cursor, _BATCH)
             if not _news(source, batch):
                 self._note_reading(source)
-            elif not take(source, batch, time.time()):
+            elif not _taken(source, batch):
                 source.refresh_from_db()  # somebody else was faster; go on behind what they read
                 continue
             more = batch.more
@@ -77,6 +78,11 @@ class History:
         now = time.time()
         if source.read_at is None or abs(now - source.read_at) >= _NOTED:
             Source.objects.filter(pk=source.pk).update(read_at=now)
+
+
+def _taken(source: Source, batch: MetricBatch) -> bool:
+    with collector_paused(len(batch.events)):
+        return take(source, batch, time.time())
 
 
 def _news(source: Source, batch: MetricBatch) -> bool:
