@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from storage.records import ConfigEntry
+from storage.redis_store.keys import is_under
 
 
 class KnownConfig:
@@ -18,13 +20,33 @@ class KnownConfig:
         self.keys: dict[bytes, None] = {}
         self.walk: dict[bytes, None] = {}
         self.entries: dict[bytes, ConfigEntry] = {}
+        self._neighbours: set[bytes] = set()
+        self._met: set[bytes] = set()
 
-    def found(self, keys: list[bytes], ended: bool) -> None:
+    def found(self, names: list[bytes], neighbours: set[bytes], ended: bool) -> None:
+        """Names that a walk met. `neighbours` are what other OmniDaemons' prefixes add to ours, by
+        marks among these names; what is theirs is not kept."""
         with self.lock:
-            self.walk.update(dict.fromkeys(keys))
-            self.keys.update(dict.fromkeys(keys))
+            self._met |= neighbours
+            if not neighbours <= self._neighbours:
+                self._neighbours |= neighbours
+                self.keys, self.walk = self._ours(self.keys), self._ours(self.walk)
+                self._forget_entries()
+            ours = self._ours(names)
+            self.walk.update(ours)
+            self.keys.update(ours)
             if ended:  # what a whole walk did not meet is no more
                 self.keys, self.walk = self.walk, {}
+                self._neighbours, self._met = self._met, set()
+                if len(self.entries) > len(self.keys):
+                    self._forget_entries()
+
+    def _forget_entries(self) -> None:
+        """Of keys that are no more, or not ours."""
+        self.entries = {name: found for name, found in self.entries.items() if name in self.keys}
+
+    def _ours(self, names: Iterable[bytes]) -> dict[bytes, None]:
+        return {name: None for name in names if not is_under(name, self._neighbours)}
 
     def read(self, asked: list[bytes], entries: dict[bytes, ConfigEntry]) -> None:
         """What was read of these names; those without an entry are no more."""
