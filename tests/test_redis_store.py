@@ -12,7 +12,7 @@ import redis
 from storage import open_store
 from storage.base import AgentQuery, RecordNotFound, ResultQuery, Store
 from storage.records import RAW_LIMIT, to_text
-from storage.redis_store import RedisStore, client, config
+from storage.redis_store import RedisStore, client, config, known_config
 from tests.stores import RedisBackend, all_config, eventually, inspected, settled
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -277,6 +277,37 @@ def test_configuration_follows_what_others_write_and_delete(
 
 
 KINDS = ("agent", "agents:topic", "result", "config")
+
+
+def test_no_more_values_are_kept_than_a_limit_and_all_are_shown(
+    redis_backend: RedisBackend, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(known_config, "_KEPT", 1000)
+    raw = redis_backend.client
+    for number in range(50):
+        store.save_config(f"{number:02}", f"{number:02}" * 45)
+    raw.set("omni:config:99", "{" * 90)
+    assert list(broken(store)) == ["omni:config:99"]
+
+    def kept() -> int:
+        return sum(len(entry.raw) for entry in store._config.entries.values())
+
+    for _ in range(2):
+        entries = {entry.key: entry for entry in all_config(store)}
+        assert len(entries) == 51
+        assert all(entries[f"{n:02}"].value == f"{n:02}" * 45 for n in range(50))
+        assert 900 < kept() <= 1000
+    for number in range(50):
+        raw.set(f"omni:config:{number:02}", number)
+    assert [entry.value for entry in all_config(store)][:50] == list(range(50))
+    assert len(store._config.entries) == 51, "there is room again"
+    raw.delete("omni:config:99")
+    assert broken(store) == {}
+    for number in range(50):
+        raw.delete(f"omni:config:{number:02}")
+    eventually(lambda: (len(all_config(store)), kept(), store._config._size), (0, 0, 0))
+
+
 NEIGHBOURS = [
     *(f"omni:{kind}{deeper}" for kind in KINDS for deeper in ("", ":eu", ":eu:west", "::")),
     "omni:results:index",

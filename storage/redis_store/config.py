@@ -62,17 +62,12 @@ class ConfigPart(RedisPart):
     def broken_config(self) -> list[ConfigEntry]:
         """The unreadable among the entries read so far; each call finds and reads some more."""
         self.config_count()
-        with self._config.lock:
-            fresh = [name for name in self._config.keys if name not in self._config.entries]
-        self._read_entries(fresh[:_READ])
-        problems = [name for name, entry in self._config.entries.items() if entry.problem]
-        return self._read_entries(sorted(problems))
+        self._read_entries(self._config.unread()[:_READ])
+        return self._read_entries(self._config.broken())
 
     def config_is_read(self) -> bool:
         """Whether all keys were searched for and read at least once."""
-        with self._config.lock:
-            unread = [name for name in self._config.keys if name not in self._config.entries]
-        return self._config_scan.walks > 0 and not unread
+        return self._config_scan.walks > 0 and not self._config.unread()
 
     def config_count(self) -> int | None:
         """How many keys there are, once they have been searched for."""
