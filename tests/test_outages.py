@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ from tests.stores import Backend
 
 pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    found = RedisServer()
-    yield found
-    found.close()
 
 
 def fill(url: str) -> None:
