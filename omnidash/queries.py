@@ -11,6 +11,7 @@ from django.http import QueryDict
 from omnidash.health import STATES
 
 PAGE_ROWS = 50
+LONGEST_FILTER = 1000  # characters of a name to filter by
 _LAST_PAGE = 100_000
 FormT = TypeVar("FormT", bound="Query")
 
@@ -49,7 +50,7 @@ class Query(forms.Form):
 
 class AgentsQuery(Query):
     q = forms.CharField(required=False, max_length=128)
-    topic = forms.CharField(required=False, max_length=1000, strip=False)
+    topic = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
     tool = forms.CharField(required=False, max_length=200, strip=False)
     state = forms.ChoiceField(required=False, choices=[(word, word) for word in STATES])
     order = forms.ChoiceField(
@@ -62,8 +63,8 @@ class AgentsQuery(Query):
 
 class ResultsQuery(Query):
     q = forms.CharField(required=False, max_length=128)
-    agent = forms.CharField(required=False, max_length=1000, strip=False)
-    topic = forms.CharField(required=False, max_length=1000, strip=False)
+    agent = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
+    topic = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
     status = forms.CharField(required=False, max_length=100, strip=False)
     within = forms.IntegerField(required=False, min_value=1, max_value=60 * 24 * 366)
     life = forms.ChoiceField(
@@ -79,8 +80,8 @@ class ResultsQuery(Query):
 
 
 class MetricsQuery(Query):
-    topic = forms.CharField(required=False, max_length=1000, strip=False)
-    agent = forms.CharField(required=False, max_length=1000, strip=False)
+    topic = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
+    agent = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
     order = forms.ChoiceField(
         required=False,
         choices=[(name, name) for name in
