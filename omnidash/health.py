@@ -19,6 +19,7 @@ ALIVE = 15 * 60.0  # an idle runner writes nothing; after this long its life is 
 AHEAD = 600.0  # seconds that another clock may be ahead of ours and still be believed
 SOON = 3600.0  # results that expire within the hour need attention
 NEARLY_FULL = 0.9
+_SEARCHED = 100  # characters of a name that a link searches for
 
 # What OmniDaemon uses where an agent's config leaves a field out
 # (omnidaemon/event_bus/redis_stream_bus.py, `subscribe` and the bus's constructor).
@@ -184,7 +185,7 @@ def _supervisor_lines(supervisors: list[Supervisor], now: float) -> list[Attenti
         elif heartbeat(supervisor, now) == "late" and supervisor.state.lower() == "running":
             text = "says running, but its heartbeat is overdue"
         if text:
-            query = urlencode({"q": printable(supervisor.agent_name)})
+            query = urlencode({"q": printable(supervisor.agent_name)[:_SEARCHED]})
             at = _last_sign(supervisor)
             lines.append(
                 Attention("bad", supervisor.agent_name, text, "last heartbeat", "agents", query, at)

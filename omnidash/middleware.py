@@ -16,7 +16,7 @@ from django.shortcuts import resolve_url
 from whitenoise.middleware import WhiteNoiseFileResponse
 
 from omnidash.htmx import current_path, from_htmx, notice
-from omnidash.stores import Entry, Outage, registry
+from omnidash.stores import registry
 from storage.base import RecordNotFound, StoreError
 from storage.patience import patience
 
@@ -114,15 +114,6 @@ class LoginRequiredMiddleware(auth_middleware.LoginRequiredMiddleware):
         return HttpResponse(status=401, headers={"HX-Redirect": login.url})
 
 
-def _outage(entry: Entry, error: StoreError) -> Outage | None:
-    """None if the store as a whole answers, so that only this page's part of it is unreadable."""
-    try:
-        entry.store.connect()
-    except StoreError:
-        return entry.failed(error)
-    return None
-
-
 class StoreMiddleware:
     """Gives a page the store that its address names, and answers when that store cannot.
 
@@ -136,9 +127,9 @@ class StoreMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         with patience(PAGE_SECONDS):
             response = self.get_response(request)
-        entry = getattr(request, "entry", None)
-        if entry is not None and response.status_code < 400:
-            entry.answered()
+            entry = getattr(request, "entry", None)
+            if entry is not None and response.status_code < 400:
+                entry.answered(request.path)
         return response
 
     def process_view(
@@ -159,14 +150,16 @@ class StoreMiddleware:
     ) -> HttpResponseBase | None:
         if not isinstance(exception, StoreError):
             return None
-        if isinstance(exception, RecordNotFound):
-            return notice(request, "gone", 404, {"message": str(exception)})
         entry = request.entry  # type: ignore[attr-defined]
+        if isinstance(exception, RecordNotFound):
+            entry.answered(request.path)
+            return notice(request, "gone", 404, {"message": str(exception)})
         stale, stale_since = entry.kept(request) or (None, None)
         logger.warning("store %s cannot be read: %s", entry.name, exception)
+        outage = entry.failed(request.path)
         return notice(request, "outage", 503, {
-            "outage": _outage(entry, exception),
+            "outage": outage,
             "cause": str(exception),
-            "good_at": stale_since or entry.good_at,
+            "good_at": stale_since or (entry.good_at if outage.whole else None),
             "stale": stale,
         })  # fmt: skip

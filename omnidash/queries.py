@@ -13,8 +13,10 @@ from omnidash.health import STATES
 from omnidash.history.answers import Whom
 from omnidash.history.levels import DAY, HOUR, MINUTE, Span, last, span
 from omnidash.text import from_ref
+from storage.base import RecordNotFound, Store
 
 PAGE_ROWS = 50
+LONGEST_FILTER = 1000  # characters of a name to filter by
 _LAST_PAGE = 100_000
 FormT = TypeVar("FormT", bound="Query")
 
@@ -53,7 +55,7 @@ class Query(forms.Form):
 
 class AgentsQuery(Query):
     q = forms.CharField(required=False, max_length=128)
-    topic = forms.CharField(required=False, max_length=1000, strip=False)
+    topic = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
     tool = forms.CharField(required=False, max_length=200, strip=False)
     state = forms.ChoiceField(required=False, choices=[(word, word) for word in STATES])
     order = forms.ChoiceField(
@@ -66,8 +68,8 @@ class AgentsQuery(Query):
 
 class ResultsQuery(Query):
     q = forms.CharField(required=False, max_length=128)
-    agent = forms.CharField(required=False, max_length=1000, strip=False)
-    topic = forms.CharField(required=False, max_length=1000, strip=False)
+    agent = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
+    topic = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
     status = forms.CharField(required=False, max_length=100, strip=False)
     within = forms.IntegerField(required=False, min_value=1, max_value=60 * 24 * 366)
     life = forms.ChoiceField(
@@ -90,26 +92,19 @@ RANGES = {
 class RangeQuery(Query):
     """A range of time: one that ends now, or any from-to (ISO 8601; without a zone in UTC)."""
 
-    topic = forms.CharField(required=False, max_length=1000, strip=False)
-    agent = forms.CharField(required=False, max_length=1000, strip=False)
+    topic = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
+    agent = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
     of = forms.CharField(required=False, max_length=3000)
     """The address segment of one agent (`text.ref`), whose names may be empty or odd."""
     range = forms.ChoiceField(required=False, choices=[(name, name) for name in RANGES])
     to = forms.DateTimeField(required=False)
     defaults = {"range": "1h"}
 
-    def clean_of(self) -> tuple[str, ...] | None:
-        given = self.cleaned_data["of"]
-        try:
-            return from_ref(given, 2) if given else None
-        except ValueError:
-            raise forms.ValidationError("not the address of an agent") from None
-
-    @property
-    def whom(self) -> Whom:
-        one = self.cleaned_data.get("of")
-        if one:
-            return Whom(*one)
+    def whom(self, store: Store) -> Whom:
+        """RecordNotFound if it is of one agent that cannot be."""
+        address = self.cleaned_data.get("of")
+        if address:
+            return Whom(*_agent(address, store))
         return Whom(self.cleaned_data.get("topic") or None, self.cleaned_data.get("agent") or None)
 
     def span(self, now: float) -> Span:
@@ -129,6 +124,16 @@ class RangeQuery(Query):
         """The name of the range, empty for a from-to."""
         named = not self.cleaned_data.get("from") and not self.cleaned_data.get("to")
         return self.value("range") if named else ""
+
+
+def _agent(address: str, store: Store) -> tuple[str, ...]:
+    try:
+        names = from_ref(address, 2, store.long_agents)
+    except ValueError:
+        names = None
+    if names is None:
+        raise RecordNotFound("there is no such agent")
+    return names
 
 
 # A field called as a word of the language cannot be written as the others.

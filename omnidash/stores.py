@@ -15,44 +15,70 @@ from django.utils.safestring import SafeString
 
 from omnidash.history import History
 from storage import open_store
-from storage.base import Counts, Inspection, Store, StoreError
+from storage.base import Counts, Inspection, Store, StoreDenied, StoreError
 
 _PIECES = 100  # addresses whose last good content is kept …
 _LARGEST_PIECE = 200_000  # … unless it is larger: 20 MB a store at most
+_PATHS = 100  # pages whose failure is remembered by its time
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Outage:
-    """Why a store cannot be read, and since when (Unix seconds)."""
+    """Since when (Unix seconds) a page cannot be read; `whole`: because its store does not answer,
+    and since when that is so."""
 
-    cause: str
     since: float
+    whole: bool
 
 
 @dataclass
 class Entry:
-    """A configured store with what was learnt from it. `good_at` is when it last answered."""
+    """A configured store with what was learnt from it. `good_at` is when it last answered,
+    `down_since` when it began not to."""
 
     name: str
     store: Store
     history: History
-    outage: Outage | None = None
+    down_since: float | None = None
     good_at: float | None = None
+    _failing: dict[str, float] = field(default_factory=dict)
     _counts: Counts = field(default_factory=Counts)
     _counted_at: float = -math.inf
     _inspection: Inspection | None = None
     _inspected_at: float = -math.inf
     _pieces: dict[tuple[object, str], tuple[SafeString, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _outages: threading.Lock = field(default_factory=threading.Lock)  # never held for long
 
-    def failed(self, error: StoreError) -> Outage:
-        """Note that the store did not answer; keeps the time of the first failure in a row."""
-        since = self.outage.since if self.outage else time.time()
-        self.outage = Outage(str(error), since)
-        return self.outage
+    def failed(self, path: str) -> Outage:
+        """Note that the page at this path could not be read. The times are those of the first
+        failure in a row, of the page by itself and of the store by itself."""
+        now, answers = time.time(), self._answers()
+        with self._outages:
+            self._failing[path] = since = self._failing.pop(path, now)
+            while len(self._failing) > _PATHS:
+                del self._failing[next(iter(self._failing))]
+            self.down_since = None if answers else self.down_since or now
+            return Outage(self.down_since or since, not answers)
 
-    def answered(self) -> None:
-        self.outage, self.good_at = None, time.time()
+    def answered(self, path: str) -> None:
+        """Note that the page could be read. It may have lived from what is kept in memory, so it
+        does not prove that a store answers which did not."""
+        answers = self.down_since is None or self._answers()
+        with self._outages:
+            self._failing.pop(path, None)
+            if answers:
+                self.down_since, self.good_at = None, time.time()
+
+    def _answers(self) -> bool:
+        """Whether the store as a whole can be asked, if only to be told that this is forbidden."""
+        try:
+            self.store.connect()
+        except StoreDenied:
+            return True
+        except StoreError:
+            return False
+        return True
 
     def counts(self) -> Counts:
         """What is stored, read at most once a second for all who ask."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import Any
 
 _UNSEEN = re.compile(
@@ -54,16 +56,33 @@ def _picture(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"⟨U+{code:04X}⟩"
 
 
+_LONGEST_REF = 1000  # characters: servers and proxies refuse addresses of a few thousand
+_DIGEST = "!"  # begins the address of names that would make a longer one
+_FEWEST = 150  # characters that may do so: each takes at most 4 bytes, and those a third more
+
+
 def ref(*parts: str) -> str:
-    """An address segment for names that may hold anything, or nothing: base64url, joined by ~."""
-    return "~".join(
-        base64.urlsafe_b64encode(part.encode("utf-8", "surrogatepass")).decode().rstrip("=") or "_"
-        for part in parts
-    )
+    """An address segment for names that may hold anything, or nothing: base64url, joined by ~; of
+    long names a digest, which `from_ref` can only compare."""
+    raw = [part.encode("utf-8", "surrogatepass") for part in parts]
+    if sum(map(len, raw)) <= _LONGEST_REF:
+        found = "~".join(base64.urlsafe_b64encode(part).decode().rstrip("=") or "_" for part in raw)
+        if len(found) <= _LONGEST_REF:
+            return found
+    digest = blake2b(digest_size=32)
+    for part in raw:
+        digest.update(b"%d:" % len(part) + part)
+    return _DIGEST + digest.hexdigest()
 
 
-def from_ref(segment: str, count: int) -> tuple[str, ...]:
-    """The names that `ref` was made of. ValueError if it was not made by `ref`."""
+def from_ref(
+    segment: str, count: int, long_names: Callable[[int], Iterable[tuple[str, ...]]]
+) -> tuple[str, ...] | None:
+    """The names that `ref` was made of. ValueError if it was not made by `ref`. For a digest they
+    are looked for among those that have more than so many characters together; None if it is of
+    none of them."""
+    if segment.startswith(_DIGEST):
+        return next((names for names in long_names(_FEWEST) if ref(*names) == segment), None)
     parts = segment.split("~")
     if len(parts) != count:
         raise ValueError("not an address of a record")

@@ -309,6 +309,11 @@ class Store(ABC):
         """Those of the (topic, name) pairs that are registered, at a cost of these alone."""
 
     @abstractmethod
+    def long_agents(self, length: int) -> list[tuple[str, str]]:
+        """The registered (topic, name) pairs of more than so many characters together. An address
+        holds only a digest of such names, which is compared with these."""
+
+    @abstractmethod
     def agent(self, topic: str, name: str) -> Agent:
         """RecordNotFound if it is not registered."""
 
@@ -320,6 +325,10 @@ class Store(ABC):
     @abstractmethod
     def result(self, task_id: str) -> Result:
         """One result with its body and raw text. RecordNotFound if missing or expired natively."""
+
+    @abstractmethod
+    def long_results(self, length: int) -> list[str]:
+        """As `long_agents`: the ids of more than so many characters of the results known so far."""
 
     @abstractmethod
     def results_by_id(self, task_ids: Iterable[str]) -> dict[str, Result]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage.base import Store
+from tests.servers import RedisServer
 from tests.stores import DATA, Backend, JsonBackend, RedisBackend
 
 
@@ -29,6 +30,14 @@ def redis_backend(redis_url: str) -> Iterator[RedisBackend]:
     backend = RedisBackend(redis_url)
     yield backend
     backend.close()
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A Redis of this one test, to be broken."""
+    found = RedisServer()
+    yield found
+    found.close()
 
 
 @pytest.fixture(params=["json", "redis"])

@@ -36,6 +36,7 @@ from storage.base import (
 from storage.json_store import JsonStore, files, owner
 from storage.json_store.layout import Corrupt, parse_list, parse_objects
 from storage.records import RAW_LIMIT
+from tests.stores import let_it_rest
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_FILES = ("agents.json", "results.json", "metrics.json", "config.json")
@@ -77,11 +78,6 @@ def write_all(folder: Path) -> None:
 
 def make_live(folder: Path, **more: Any) -> None:
     write(folder, "config.json", {"_omnidaemon_start_time": NOW, **more})
-
-
-def let_it_rest(folder: Path, age: float = 3600) -> None:
-    for path in folder.iterdir():
-        os.utime(path, (time.time() - age, time.time() - age))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -155,6 +151,7 @@ def test_a_file_that_may_not_be_read_leaves_the_others_readable():
 def test_a_directory_that_is_read_only_is_read_and_refuses_writes():
     with as_somebody_else() as folder:
         write_all(folder)
+        let_it_rest(folder)
         folder.chmod(0o555)
         store = opened(folder)
         assert store.counts().results == 1
@@ -261,6 +258,7 @@ def test_leftovers_of_others_are_noted_and_stay(store: JsonStore, tmp_path: Path
     write_all(tmp_path)
     (tmp_path / "agents.tmp").write_text('{"half')
     (tmp_path / ".health_check").write_text("ok")
+    let_it_rest(tmp_path)
     store.save_config("a", 1)
     assert (tmp_path / "agents.tmp").read_text() == '{"half'
     notes = [fact.value for fact in store.inspect().facts if fact.name == "leftover"]
@@ -294,6 +292,7 @@ def test_a_broken_record_survives_a_change_of_another(store: JsonStore, tmp_path
     text = json.dumps({"a": record("a"), "b": record("b")}, indent=2)
     odd = text.replace('"result": null', '"result": {"x": 1, "x": NaN, "n": ' + "9" * 5000 + "}")
     write(tmp_path, "results.json", odd)
+    let_it_rest(tmp_path)
     store.save_result("c", {"ü": float("inf")}, 60)
     raw = (tmp_path / "results.json").read_text()
     assert raw.startswith(odd.removesuffix("\n}"))
@@ -324,6 +323,7 @@ def test_long_integers_are_exact_in_any_layout(store: JsonStore, tmp_path: Path,
         "agents.json": {"t": [{"name": "a", "config": {"n": 2**66}}]},
     }.items():
         write(tmp_path, name, json.dumps(value, indent=indent))
+    let_it_rest(tmp_path)
     assert store.get_result("a") == {"agent": 2**65, "n": [-(2**64), 2**63]}
     assert store.list_results()[0]["result"]["n"] == [-(2**64), 2**63]
     assert store.result_page(ResultQuery()).rows[0].agent == str(2**65)
@@ -350,6 +350,7 @@ def test_of_equal_keys_the_last_counts(store: JsonStore, tmp_path: Path):
     assert store.get_result("a") == 2
     assert store.result("a").raw == two.encode()
     assert store.counts().results == 2
+    let_it_rest(tmp_path)
     store.delete_result("b")
     assert json.loads((tmp_path / "results.json").read_text())["a"]["result"] == 2
 
@@ -387,6 +388,7 @@ def test_agents_that_are_none_are_marked_rows(store: JsonStore, tmp_path: Path):
     for topic, name in problems:
         assert store.agent(topic, name).name == name
     assert store.topics() == [("t", 6), ("u", 1)]
+    let_it_rest(tmp_path)
     with pytest.raises(StoreUnavailable):
         store.add_agent("u", {"name": "x"})
     assert store.delete_topic("u") == 1
@@ -640,8 +642,101 @@ def test_a_statement_holds_for_its_own_thread_only(store: JsonStore, tmp_path: P
 def test_a_stopped_or_new_store_is_free(store: JsonStore, tmp_path: Path, config: Any):
     if config is not None:
         write(tmp_path, "config.json", config)
+        let_it_rest(tmp_path)
     assert store.owner().state == "free"
     store.save_config("a", 1)
+    assert store.owner().state == "free"
+
+
+def test_a_store_used_without_a_runner_is_not_free_while_somebody_writes(
+    store: JsonStore, tmp_path: Path
+):
+    store.save_config("ours", 1)
+    write(tmp_path, "results.json", {"theirs": record("theirs")})
+    found = store.owner()
+    assert found.state == "unproven"
+    assert "no runner is registered, but results.json changed" in found.evidence[0]
+    with pytest.raises(StoreBusy, match=r"results\.json changed \d s ago"):
+        store.save_config("ours", 2)
+    with store.owner_stated_stopped():
+        store.save_config("ours", 2)
+    let_it_rest(tmp_path, owner.QUIET - 5)
+    assert store.owner().state == "unproven"
+    let_it_rest(tmp_path, owner.QUIET + 5)
+    assert store.owner().state == "free"
+
+
+def stop_cleanly(folder: Path, ago: float) -> None:
+    """As the runner leaves its directory: the files of one stop differ by a few seconds."""
+    write_all(folder)
+    write(folder, "config.json", {"_omnidaemon_start_time": None, "_omnidaemon_runner_id": None})
+    let_it_rest(folder, ago)
+    os.utime(folder / "metrics.json", (time.time() - ago + 4, time.time() - ago + 4))
+
+
+@pytest.mark.parametrize("ago", [0, 30, 3600])
+def test_the_writes_of_a_clean_stop_are_no_sign_of_life(
+    store: JsonStore, tmp_path: Path, ago: float
+):
+    stop_cleanly(tmp_path, ago)
+    found = store.owner()
+    assert (found.state, found.evidence[0].split(",")[0]) == (
+        "free",
+        "the runner was stopped cleanly",
+    )
+    store.save_config("a", 1)
+    assert store.delete_result("r") is True, "our own configuration does not hide when it stopped"
+
+
+@pytest.mark.parametrize("name", ["agents.json", "results.json", "metrics.json"])
+def test_a_write_after_a_clean_stop_is_a_sign_of_life(store: JsonStore, tmp_path: Path, name: str):
+    stop_cleanly(tmp_path, 60)
+    write(tmp_path, name, (tmp_path / name).read_text())
+    found = store.owner()
+    assert found.state == "unproven"
+    assert f"the runner was stopped cleanly, but {name} changed" in found.evidence[0]
+    with store.owner_stated_stopped():
+        store.save_config("a", 1)
+    assert store.owner().state == "unproven", "our own write of config.json settles nothing"
+    rested = time.time() - owner.QUIET - 1
+    os.utime(tmp_path / name, (rested, rested))
+    assert store.owner().state == "free"
+
+
+BESIDE = """
+import asyncio, os, sys
+os.environ["STORAGE_BACKEND"] = "redis"  # or the import makes a folder here
+from omnidaemon.storage.json_store import JSONStore
+async def main():
+    store = JSONStore(sys.argv[1])
+    await store.connect()
+    await store.save_result("task", {"n": 1}, 3600)
+    print("wrote", flush=True)
+    sys.stdin.read()
+    await store.save_result("later", {"n": 2}, 3600)
+    await store.close()
+asyncio.run(main())
+"""
+
+
+def test_the_real_store_used_alone_is_not_written_beside(store: JsonStore, tmp_path: Path):
+    alone = subprocess.Popen(
+        [sys.executable, "-c", BESIDE, str(tmp_path)],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert alone.stdout is not None
+    assert alone.stdout.readline() == b"wrote\n"
+    with pytest.raises(StoreBusy, match=r"no runner is registered, but results\.json"):
+        store.delete_result("task")
+    alone.communicate()
+    assert alone.returncode == 0
+    assert sorted(row["task_id"] for row in store.list_results()) == ["later", "task"]
+    with pytest.raises(StoreBusy, match="cannot be proven"):
+        store.delete_result("task")
+    with store.owner_stated_stopped():
+        assert store.delete_result("task") is True
 
 
 def test_a_configuration_that_cannot_be_read_proves_nothing(store: JsonStore, tmp_path: Path):
@@ -669,10 +764,12 @@ def test_a_supervisor_whose_process_lives_owns_the_directory(
     assert str(sleeper.pid) in store.owner().evidence[0]
     state["start_time"] = time.time() - 86_400  # the number now belongs to another process
     write(tmp_path, "config.json", {"supervisor:a": state})
+    let_it_rest(tmp_path)
     assert store.owner().state == "free"
     state["start_time"] = time.time()
     sleeper.kill()
     write(tmp_path, "config.json", {"supervisor:a": state})
+    let_it_rest(tmp_path)
     deadline = time.monotonic() + 5
     while store.owner().state == "live" and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -716,7 +813,8 @@ def test_a_file_changed_by_others_during_our_write_is_read_again(
         return real(path, raw, durable)
 
     monkeypatch.setattr(files, "write_beside", changed_meanwhile)
-    store.save_config("ours", 1)
+    with store.owner_stated_stopped():
+        store.save_config("ours", 1)
     assert json.loads((tmp_path / "config.json").read_text()) == {"theirs": 2, "ours": 1}
 
 
@@ -747,6 +845,7 @@ def test_the_lock_appears_with_the_first_write_and_not_before(store: JsonStore, 
         store.save_result("a", 1)
     assert sorted(os.listdir(tmp_path)) == ["config.json"]
     write(tmp_path, "config.json", {})
+    let_it_rest(tmp_path)
     store.save_result("a", 1)
     assert sorted(os.listdir(tmp_path)) == [".omnidash.lock", "config.json", "results.json"]
 
@@ -815,6 +914,7 @@ while True:
 """
     url = f"json://{quote(str(tmp_path))}"
     for attempt in range(6):
+        let_it_rest(tmp_path)  # a write that was killed before it was noted looks like another's
         process = subprocess.Popen(
             [sys.executable, "-c", code, url], cwd=ROOT, stdout=subprocess.PIPE
         )
@@ -827,6 +927,7 @@ while True:
         found = opened(tmp_path).get_result("r")
         assert found is None or found["text"] == str(found["number"]) * 50_000
     store = opened(tmp_path)
+    let_it_rest(tmp_path)
     store.save_config("a", 1)
     assert not list(tmp_path.glob(".omnidash-*.tmp")), "the next write tidies up"
 

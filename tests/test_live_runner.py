@@ -14,6 +14,9 @@ import pytest
 from django.test import Client
 
 from omnidash.stores import registry
+from storage import open_store
+from storage.base import StoreBusy
+from storage.json_store import JsonStore
 from tests.pages import links, serving, text_of
 
 pytestmark = pytest.mark.django_db
@@ -114,3 +117,26 @@ def test_a_runner_that_is_killed_is_not_running_for_ever(
     page = text_of(viewer_client.get("/prod/"))
     assert re.search(r"Status\s*Degraded", page)
     assert "never said that it stopped" in page
+
+
+def test_a_json_directory_is_free_as_soon_as_its_runner_has_stopped_cleanly(
+    redis_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "store"
+    runner = Runner(redis_url, STORAGE_BACKEND="json", JSON_STORAGE_DIR=str(folder))
+    try:
+        store = open_store(f"json://{folder}")
+        assert isinstance(store, JsonStore)
+        assert store.owner().state == "live"
+        runner.publish(5)
+        deadline = time.monotonic() + 30
+        while len(store.list_results()) < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with pytest.raises(StoreBusy, match="stop the runner"):
+            store.clear_results()
+        runner.stop()
+        assert store.owner().state == "free", store.owner().evidence
+        assert store.clear_results() == 5
+    finally:
+        runner.kill()

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,15 @@ import pytest
 import redis
 from django.test import Client
 
+from omnidash import stores
+from omnidash.stores import registry
+from omnidash.text import ref
 from tests.pages import PAGES, elements, get_part, serving, text_of
 from tests.servers import RedisServer, late_answers
 from tests.stores import Backend
 
 pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    found = RedisServer()
-    yield found
-    found.close()
 
 
 def fill(url: str) -> None:
@@ -258,16 +253,12 @@ def test_one_broken_result_is_one_marked_row(
         assert "known-task" in said
         assert len([e for e in elements(page, "tr") if e.get("class") == "row-bad"]) == 2
         assert "expected string, is list" in said
-        from omnidash.text import ref
-
         assert viewer_client.get(f"/prod/results/{ref('broken')}/").status_code == 200
 
 
 def test_json_values_that_break_browsers_are_shown_as_text(
     viewer_client: Client, redis_url: str
 ) -> None:
-    from omnidash.text import ref
-
     body = '{"a": NaN, "b": 1e999, "c": "\\ud800", "d": 123456789012345678901234567890}'
     record = '{"task_id": "odd", "result": ' + body + ', "saved_at": 1}'
     redis.Redis.from_url(redis_url).set("omni:result:odd", record)
@@ -293,6 +284,95 @@ def test_a_part_that_a_page_does_not_live_from_is_said_and_the_rest_stands(
     assert broken.status_code == 503
     assert "This page cannot be read." in text_of(broken)
     assert "Down:" not in text_of(broken)
+
+
+def since(client: Client, path: str) -> tuple[bool, str]:
+    """Whether the notice says that the whole store is down, and since when."""
+    response = client.get(f"/prod/{path}")
+    assert response.status_code == 503
+    [notice] = [one for one in elements(response, "div") if one.get("id") == "notice"]
+    return "Down:" in text_of(response), next(notice.iter("time")).get("datetime")
+
+
+def test_a_page_that_alone_cannot_be_read_keeps_its_own_time(
+    viewer_client: Client, json_fixture: Any
+) -> None:
+    agents, results = json_fixture.folder / "agents.json", json_fixture.folder / "results.json"
+    good = results.read_bytes()
+    with serving(prod=json_fixture.url):
+        results.write_bytes(b"{")
+        first = since(viewer_client, "results/")
+        assert not first[0]
+        assert viewer_client.get("/prod/config/").status_code == 200
+        assert since(viewer_client, "results/") == first, "another page that answers"
+        agents.write_bytes(b"{")
+        second = since(viewer_client, "agents/")
+        assert second > first
+        assert since(viewer_client, "results/") == first, "another page that does not"
+        assert since(viewer_client, "agents/") == second
+        results.write_bytes(good)
+        assert viewer_client.get("/prod/results/").status_code == 200
+        results.write_bytes(b"{")
+        assert since(viewer_client, "results/") > second, "it could be read meanwhile"
+        assert since(viewer_client, "agents/") == second
+        assert registry()["prod"].down_since is None
+
+
+def test_a_forbidden_key_is_no_outage_of_the_store(
+    viewer_client: Client, server: RedisServer
+) -> None:
+    fill(server.url)
+    server.client().execute_command(
+        "ACL", "SETUSER", "u", "on", ">p", "~omni:config:*", "+@read", "+@connection"
+    )
+    with serving(prod=server.url.replace("redis://", "redis://u:p@")):
+        first = since(viewer_client, "agents/")
+        assert not first[0]
+        assert since(viewer_client, "results/") > first
+        assert registry()["prod"].down_since is None
+        assert since(viewer_client, "agents/") == first
+
+
+def test_an_outage_of_the_store_has_its_own_time_beside_that_of_a_page(
+    viewer_client: Client, server: RedisServer
+) -> None:
+    fill(server.url)
+    server.client().execute_command(
+        "ACL", "SETUSER", "u", "on", ">p", "~omni:*", "+@read", "+@connection", "-xrange"
+    )
+    with serving(prod=server.url.replace("redis://", "redis://u:p@")):
+        own = since(viewer_client, "metrics/")
+        assert not own[0]
+        assert viewer_client.get("/prod/results/").status_code == 200
+        server.stop()
+        down = since(viewer_client, "results/")
+        assert down[0]
+        assert down[1] > own[1]
+        assert since(viewer_client, "metrics/") == down == since(viewer_client, "agents/")
+        entry = registry()["prod"]
+        entry.answered("/prod/overview/")  # a page that lives from what is kept in memory
+        assert since(viewer_client, "results/") == down
+        server.start()
+        fill(server.url)
+        server.client().execute_command(
+            "ACL", "SETUSER", "u", "on", ">p", "~omni:*", "+@read", "+@connection", "-xrange"
+        )
+        assert since(viewer_client, "metrics/") == own, "it never could be read in between"
+        assert entry.down_since is None
+        assert viewer_client.get("/prod/results/").status_code == 200
+
+
+def test_the_times_of_only_so_many_failing_pages_are_kept(
+    viewer_client: Client, json_fixture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "_PATHS", 5)
+    (json_fixture.folder / "results.json").write_bytes(b"{")
+    with serving(prod=json_fixture.url):
+        first = since(viewer_client, "results/")
+        for number in range(20):
+            viewer_client.get(f"/prod/results/{ref(str(number))}/")
+            assert since(viewer_client, "results/") == first
+        assert len(registry()["prod"]._failing) == 5
 
 
 def test_secrets_of_unreadable_records_are_not_shown_by_their_beginning(

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,14 +28,9 @@ from storage.base import (
 )
 from tests.servers import RedisServer, free_port
 
+pytest_plugins = ["tests.store_fixtures"]
+
 SECRET = "hunter2-correct-horse"  # a password to look for
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    found = RedisServer()
-    yield found
-    found.close()
 
 
 def filled(url: str) -> Store:

@@ -12,8 +12,8 @@ import redis
 from storage import open_store
 from storage.base import AgentQuery, RecordNotFound, ResultQuery, Store
 from storage.records import RAW_LIMIT, to_text
-from storage.redis_store import RedisStore, client, config
-from tests.stores import RedisBackend, all_config, inspected, settled
+from storage.redis_store import RedisStore, client, config, known_config
+from tests.stores import RedisBackend, all_config, eventually, inspected, settled
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -276,21 +276,151 @@ def test_configuration_follows_what_others_write_and_delete(
     assert entries["2"].problem == "expected string, is list"
 
 
-NEIGHBOURS = ["omni:agent", "omni:agents:topic", "omni:result", "omni:config", "omni:x", "omn"]
+KINDS = ("agent", "agents:topic", "result", "config")
+
+
+def test_no_more_values_are_kept_than_a_limit_and_all_are_shown(
+    redis_backend: RedisBackend, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(known_config, "_KEPT", 1000)
+    raw = redis_backend.client
+    for number in range(50):
+        store.save_config(f"{number:02}", f"{number:02}" * 45)
+    raw.set("omni:config:99", "{" * 90)
+    assert list(broken(store)) == ["omni:config:99"]
+
+    def kept() -> int:
+        return sum(len(entry.raw) for entry in store._config.entries.values())
+
+    for _ in range(2):
+        entries = {entry.key: entry for entry in all_config(store)}
+        assert len(entries) == 51
+        assert all(entries[f"{n:02}"].value == f"{n:02}" * 45 for n in range(50))
+        assert 900 < kept() <= 1000
+    for number in range(50):
+        raw.set(f"omni:config:{number:02}", number)
+    assert [entry.value for entry in all_config(store)][:50] == list(range(50))
+    assert len(store._config.entries) == 51, "there is room again"
+    raw.delete("omni:config:99")
+    assert broken(store) == {}
+    for number in range(50):
+        raw.delete(f"omni:config:{number:02}")
+    eventually(lambda: (len(all_config(store)), kept(), store._config._size), (0, 0, 0))
+
+
+NEIGHBOURS = [
+    *(f"omni:{kind}{deeper}" for kind in KINDS for deeper in ("", ":eu", ":eu:west", "::")),
+    "omni:results:index",
+    "omni:metrics:stream",
+    "omni:topics",
+    "omni:x",
+    "omn",
+]
+
+
+def fill_oddly(raw: redis.Redis, prefix: str) -> None:
+    """What lies beside the usual: what no index names, and what cannot be read."""
+    raw.set(f"{prefix}:result:loose", '{"task_id": "loose", "result": 1, "saved_at": 1.0}')
+    raw.hset(f"{prefix}:agent:topic:orphan", mapping={"topic": "topic", "name": "orphan"})
+    raw.sadd(f"{prefix}:agents:topic:stray", "nobody")
+    raw.set(f"{prefix}:config:bad", "{")
+    raw.rpush(f"{prefix}:config:list", "x")
+    raw.set(f"{prefix}:result:bad", "{")
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
-def test_clearing_leaves_a_store_whose_prefix_begins_alike(
+def test_a_store_whose_prefix_begins_with_ours_is_neither_shown_nor_cleared(
     redis_url: str, redis_backend: RedisBackend, store: RedisStore, neighbour: str
 ):
     other = open_store(f"{redis_url}?prefix={neighbour}")
     fill(other)
+    fill_oddly(redis_backend.client, neighbour)
+    other.close()
     before = redis_backend.photograph()
     fill(store)
-    cleared = store.clear_all()
-    assert cleared == {"agents": 1, "results": 1, "metrics": 1, "config": 4}
+    counts = settled(store)
+    assert broken(store) == {}
+    assert (counts.agents, counts.topics, counts.results, counts.metrics) == (1, 1, 1, 1)
+    assert store.topics() == [("topic", 1)]
+    assert store.agent_page(AgentQuery()).total == 1
+    assert [row.task_id for row in store.result_page(ResultQuery()).rows] == ["task"]
+    assert len(all_config(store)) == 4
+    assert settled(store).config == 4
+    assert store.clear_agents() == 1
+    assert store.clear_results() == 1
+    assert store.clear_metrics() == 1
+    assert store.clear_all() == {"agents": 0, "results": 0, "metrics": 0, "config": 4}
     assert redis_backend.photograph() == before
-    other.close()
+
+
+def test_what_is_ours_and_looks_like_a_neighbours_is_shown_and_cleared(
+    redis_backend: RedisBackend, store: RedisStore
+):
+    raw = redis_backend.client
+    for name in ("agent:x", "topics", "eu:results:index"):
+        store.add_agent(name, {"name": name})
+    raw.srem("omni:topics", "agent:x")  # its set is found by the walk alone
+    ids = ["task:result:1", "eu:config:" + "\0ü🚀" * 3000, "topics"]
+    for task_id in ids:
+        store.save_result(task_id, {"text": "x" * 100_000})
+    raw.delete("omni:results:index")
+    fill(store)
+    known = RedisStore(store._where)
+    assert inspected(known).scan_complete
+    assert settled(known).results == 4
+    found = {row.task_id for row in known.result_page(ResultQuery()).rows}
+    assert found == {"task", *ids}
+    assert known.topics() == [
+        ("agent:x", 1), ("eu:results:index", 1), ("topic", 1), ("topics", 1)
+    ]  # fmt: skip
+    assert len(broken(known)) == 4, "three results are not indexed, and one topic is not named"
+    for key in ("_subscription_active:group:agent:x:agent:x", "supervisor:agent:x"):
+        known.save_config(key, True)
+    assert known.clear_all() == {"agents": 4, "results": 4, "metrics": 1, "config": 6}
+    assert raw.dbsize() == 0
+
+
+def test_configuration_that_could_be_a_neighbours_is_shown_and_left_by_clearing(
+    redis_backend: RedisBackend, store: RedisStore, caplog: pytest.LogCaptureFixture
+):
+    keys = ["my:config:key", "agent:x", "my:topics", "results:index", "plain"]
+    for key in keys:
+        store.save_config(key, 1)
+    assert sorted(entry.key for entry in all_config(store)) == sorted(keys)
+    assert settled(store).config == 5
+    assert store.clear_all()["config"] == 1
+    assert "left 4 keys alone" in caplog.text
+    assert sorted(entry.key for entry in all_config(store)) == sorted({*keys} - {"plain"})
+    redis_backend.client.delete("omni:config:my:topics")
+    redis_backend.client.sadd("omni:config:my:topics", "t")  # now there is one, by its mark
+    eventually(lambda: [entry.key for entry in all_config(store)], ["agent:x", "results:index"])
+    redis_backend.client.delete("omni:config:my:topics")
+    eventually(lambda: len(all_config(store)), 3)
+
+
+def test_a_neighbours_records_are_not_read_again_at_each_look(
+    redis_url: str, redis_backend: RedisBackend, store: RedisStore
+):
+    for kind in KINDS:
+        other = open_store(f"{redis_url}?prefix=omni:{kind}:eu")
+        for number in range(50):
+            other.add_agent(f"topic-{number}", {"name": "agent"})
+            other.save_result(str(number), number)
+            other.save_config(str(number), number)
+        other.close()
+    fill(store)
+    inspected(store)
+    inspected(store)
+    raw = redis_backend.client
+    raw.config_resetstat()
+    store.topics()
+    store.result_page(ResultQuery())
+    store.config_listing()
+    store.inspect()
+    used = {name.removeprefix("cmdstat_"): found["calls"]
+            for name, found in raw.info("commandstats").items()}  # fmt: skip
+    reads = ("getrange", "hmget", "zscore", "srandmember", "strlen", "hgetall")
+    assert sum(used.get(name, 0) for name in reads) < 30
 
 
 @pytest.mark.parametrize("prefix", ["prod*", "a[1]", "?", "back\\slash", "*"])

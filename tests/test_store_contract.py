@@ -1186,6 +1186,24 @@ PREFIXES = [
 ]
 
 
+def test_long_names_are_found_by_their_length(store: Store):
+    store.add_agent("t" * 100, agent_data("n" * 50))
+    store.add_agent("", agent_data("ü" * 151))
+    store.add_agent("🚀" * 151, agent_data("a"))
+    store.add_agent("t" * 100, agent_data("n" * 51))
+    for task_id in ("r" * 150, "ü" * 100, "r" * 151, "🚀" * 151):
+        store.save_result(task_id, 1)
+    settled(store)
+    assert sorted(store.long_agents(150)) == [
+        ("", "ü" * 151), ("t" * 100, "n" * 51), ("🚀" * 151, "a")
+    ]  # fmt: skip
+    assert sorted(store.long_results(150)) == ["r" * 151, "🚀" * 151]
+    store.delete_result("r" * 151)
+    store.delete_topic("")
+    assert sorted(store.long_results(150)) == ["🚀" * 151]
+    assert len(store.long_agents(150)) == 2
+
+
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("clear", ["clear_agents", "clear_results", "clear_metrics", "clear_all"])
 def test_clearing_touches_no_neighbour(redis_url: str, prefix: str, clear: str):

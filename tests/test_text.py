@@ -42,26 +42,54 @@ def test_lines_keep_their_breaks_only_where_lines_are_asked_for() -> None:
     assert printable("a\r\nb", lines=True) == "a␍\nb"
 
 
+def no_long_names(length: int) -> list[tuple[str, ...]]:
+    return []
+
+
 @given(st.lists(ANY_TEXT, min_size=1, max_size=3))
 def test_an_address_leads_back_to_exactly_its_names(parts: list[str]) -> None:
     segment = ref(*parts)
     assert re.fullmatch(r"[A-Za-z0-9_~-]+", segment), "it must survive a browser unchanged"
-    assert from_ref(segment, len(parts)) == tuple(parts)
+    assert from_ref(segment, len(parts), no_long_names) == tuple(parts)
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "翻", "🚀", "\udcff", "\0"])
+def test_an_address_is_short_however_long_the_names(letter: str) -> None:
+    for length in [*range(140, 1100), 5000, 1_000_000]:
+        names = (letter * (length - 1), "a")
+        segment = ref(*names)
+        assert len(segment) <= 1000
+
+        def long_names(least: int, names: tuple[str, ...] = names) -> list[tuple[str, ...]]:
+            return [one for one in (names, ("b", "c")) if len("".join(one)) > least]
+
+        assert from_ref(segment, 2, long_names) == names
+    assert from_ref(segment, 2, no_long_names) is None
+
+
+def test_long_names_that_are_alike_have_addresses_of_their_own() -> None:
+    long = "x" * 5000
+    names = [(long, "a"), (long + "a", ""), ("", long + "a"), (long, "b"), (long + "a",)]
+    segments = {ref(*one) for one in names}
+    assert len(segments) == len(names)
+    assert all(re.fullmatch(r"![0-9a-f]{64}", segment) for segment in segments)
+    found = from_ref(ref("", long + "a"), 2, lambda length: [*names[:4]])
+    assert found == ("", long + "a")
 
 
 @given(st.text())
 def test_an_address_that_was_not_made_here_is_refused_not_guessed(segment: str) -> None:
     try:
-        parts = from_ref(segment, 2)
+        parts = from_ref(segment, 2, no_long_names)
     except ValueError:
         return
-    assert len(parts) == 2
+    assert parts is None or len(parts) == 2
 
 
 @pytest.mark.parametrize("segment", ["", "a", "~", "a~b", "../..", "%2e%2e", "YQ==~YQ", "gA~YQ"])
 def test_a_broken_address_is_a_value_error(segment: str) -> None:
     with pytest.raises(ValueError, match="not an address"):
-        from_ref(segment, 2)
+        from_ref(segment, 2, no_long_names)
 
 
 SECRETS = {

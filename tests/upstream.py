@@ -14,11 +14,12 @@ with mock.patch.dict(os.environ, STORAGE_BACKEND="redis"):
     from omnidaemon.storage.json_store import JSONStore
     from omnidaemon.storage.redis_store import RedisStore
 
-from tests.stores import Backend, JsonBackend, RedisBackend
+from tests.stores import Backend, JsonBackend, RedisBackend, let_it_rest
 
 
 class Upstream:
-    """`theirs.add_agent(…)`: one call of OmniDaemon's store, opened and closed around it."""
+    """`theirs.add_agent(…)`: one call of OmniDaemon's store, opened and closed around it. A JSON
+    directory then lies as if it had been let alone for long, so that ours may write."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -39,7 +40,10 @@ class Upstream:
                 if self.backend.name == "redis" or self.wrote(store):
                     await store.close()
 
-        return asyncio.run(opened())
+        answer = asyncio.run(opened())
+        if isinstance(self.backend, JsonBackend):
+            let_it_rest(self.backend.folder)
+        return answer
 
     @staticmethod
     def wrote(store: BaseStore) -> bool:

@@ -6,13 +6,14 @@ import datetime
 import json
 import math
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from django import template
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from omnidash import text
+from omnidash.queries import LONGEST_FILTER
 from storage.records import LATEST, Invalid, Moment, to_text
 from storage.records import moment as read_moment
 
@@ -22,6 +23,7 @@ UNKNOWN = "—"
 _NODES = 2000  # more would be slow to read for a browser and for a person
 _DEEPEST = 40
 _LONG_TEXT = 2000
+_LONGEST_QUERY = 2000  # characters: servers and proxies refuse addresses of a few thousand
 _TIME_KEYS = ("_omnidaemon_start_time",)
 
 
@@ -282,10 +284,14 @@ def raw_preview(raw: bytes, key: str) -> str:
     return text.masked_text(beginning)
 
 
-@register.filter
-def quoted(value: str) -> str:
-    """For the query of an address; survives what UTF-8 cannot carry."""
-    return quote(value.encode("utf-8", "surrogatepass"), safe="")
+@register.simple_tag
+def filters(**values: str) -> str:
+    """A query with these filters, which may be what UTF-8 cannot carry; empty where no page would
+    take them, because a name is too long."""
+    if any(len(value) > LONGEST_FILTER for value in values.values()):
+        return ""
+    found = urlencode(values, errors="surrogatepass", quote_via=quote)
+    return f"?{found}" if len(found) <= _LONGEST_QUERY else ""
 
 
 @register.simple_tag

@@ -17,7 +17,7 @@ from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref, masked
-from storage.base import AgentQuery, Page, ResultQuery
+from storage.base import AgentQuery, Page, RecordNotFound, ResultQuery
 from storage.records import Agent
 
 _RECENT = 10
@@ -80,9 +80,12 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     entry = request.entry
     now = time.time()
     try:
-        topic, name = from_ref(ref, 2)
+        names = from_ref(ref, 2, entry.store.long_agents)
     except ValueError:
         raise Http404 from None
+    if names is None:
+        raise RecordNotFound("there is no such agent")
+    topic, name = names
     sections = Sections()
     sections.read("metrics", entry.history.look, None)
     source, span = entry.history.source(), last(DAY, now)

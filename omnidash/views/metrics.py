@@ -63,7 +63,7 @@ def _points_query(request: StoreRequest) -> str:
 def _drawing(entry: Entry, asked: MetricsQuery) -> Drawing:
     compare = bool(asked.cleaned_data.get("compare"))
     source, span = entry.history.look(), asked.span(time.time())
-    return Drawing(source, span, asked.whom, compare, asked.charts)
+    return Drawing(source, span, asked.whom(entry.store), compare, asked.charts)
 
 
 def _before(drawing: Drawing) -> Figures:

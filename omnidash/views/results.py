@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 
 from django.http import Http404, HttpResponse
 
@@ -12,7 +13,7 @@ from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
-from storage.base import Counts, ResultQuery
+from storage.base import Counts, RecordNotFound, ResultQuery
 from storage.records import Result, doubled_keys, to_text
 
 _SEARCH = 0.1  # seconds that a look may search payloads for text
@@ -96,9 +97,15 @@ def _file_name(task_id: str) -> str:
 
 
 def _result(request: StoreRequest, ref: str) -> Result:
+    store = request.entry.store
+
+    def long_ids(length: int) -> Iterator[tuple[str]]:
+        return ((task_id,) for task_id in store.long_results(length))
+
     try:
-        (task_id,) = from_ref(ref, 1)
+        names = from_ref(ref, 1, long_ids)
     except ValueError:
         raise Http404 from None
-    found: Result = request.entry.store.result(task_id)
-    return found
+    if names is None:
+        raise RecordNotFound("there is no such result")
+    return store.result(names[0])

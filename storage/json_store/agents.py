@@ -198,6 +198,10 @@ class JsonAgents(JsonFiles):
         join = self._joined()
         return [join.row(by_name[pair]) for pair in dict.fromkeys(names) if pair in by_name]
 
+    def long_agents(self, length: int) -> list[tuple[str, str]]:
+        by_name = self._agents.document().derive(index_agents).by_name
+        return [pair for pair in by_name if len(pair[0]) + len(pair[1]) > length]
+
     def agent(self, topic: str, name: str) -> Agent:
         found = self._agents.document().derive(index_agents).by_name.get((topic, name))
         if found is None:

@@ -3,6 +3,7 @@ so that a change from outside is undone, and a second writer loses data of the f
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,22 +13,29 @@ from typing import Any, Literal
 from storage.json_store.layout import Unreadable
 from storage.records import Supervisor, read_supervisor
 
+_START = "_omnidaemon_start_time"  # set by the first agent that registers, null after a clean stop
 QUIET = 120.0  # two heartbeats of OmniDaemon: no change for longer says that nobody writes
+_CLOSING = 10.0  # a clean stop clears its start time first and writes the other files after it
 _START_SLACK = 60.0  # a supervisor notes its start this long after its process began, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """`live`: a runner is at work. `unproven`: it may be idle or have crashed. `free`: it was
-    stopped cleanly or never ran."""
+    """`live`: a runner is at work. `unproven`: something may be, or may have crashed. `free`: no
+    runner is registered, and nobody has written after it stopped, or lately."""
 
     state: Literal["live", "unproven", "free"]
     evidence: list[str] = field(default_factory=list)
 
 
-def judge(config: Mapping[str, Any] | None, last_change: float | None, now: float) -> Owner:
-    """`config` None: it cannot be read. `last_change`: when somebody other than ourselves changed
-    a file of the store."""
+def judge(
+    config: Mapping[str, Any] | None,
+    changes: Mapping[str, float],
+    stopped: float | None,
+    now: float,
+) -> Owner:
+    """`config` None: it cannot be read. `changes`: when somebody other than ourselves changed which
+    file. `stopped`: when config.json was last written by others, as a clean stop does."""
     if config is None:
         return Owner("unproven", ["config.json cannot be read, so nothing tells whether one runs"])
     alive = [
@@ -35,11 +43,17 @@ def judge(config: Mapping[str, Any] | None, last_change: float | None, now: floa
         for item in supervisors_of(config)
         if process_lives(item)
     ]
-    started = config.get("_omnidaemon_start_time")
     if alive:
         return Owner("live", alive)
-    if started is None:
-        return Owner("free", ["no start time is stored: it was stopped cleanly or never ran"])
+    if config.get(_START) is not None:
+        return _judge_started(config[_START], max(changes.values(), default=None), now)
+    if _START in config and stopped is not None:
+        later = {name: at for name, at in changes.items() if at > stopped + _CLOSING}
+        return _judge_unregistered("the runner was stopped cleanly", later, now)
+    return _judge_unregistered("no runner is registered", changes, now)
+
+
+def _judge_started(started: object, last_change: float | None, now: float) -> Owner:
     begun = f"it was started {_date(started)} and has not said that it stopped"
     if last_change is None:
         return Owner("unproven", [begun, "nobody has changed a file since we did"])
@@ -47,6 +61,15 @@ def judge(config: Mapping[str, Any] | None, last_change: float | None, now: floa
     if age <= QUIET:
         return Owner("live", [begun, f"a file changed {age:.0f} s ago"])
     return Owner("unproven", [begun, f"no file has changed for {age:.0f} s"])
+
+
+def _judge_unregistered(why: str, changes: Mapping[str, float], now: float) -> Owner:
+    """A program may use the files without a runner, and a runner registers only after its agent."""
+    name = max(changes, key=lambda one: changes[one], default=None)
+    age = math.inf if name is None else max(0.0, now - changes[name])
+    if age > QUIET:
+        return Owner("free", [f"{why}, and nobody else writes here"])
+    return Owner("unproven", [f"{why}, but {name} changed {age:.0f} s ago"])
 
 
 def _date(started: object) -> str:

@@ -240,6 +240,9 @@ class JsonResults(JsonFiles):
             row.parsed = not problem
         return row
 
+    def long_results(self, length: int) -> list[str]:
+        return [key for key in self._results.document().values if len(key) > length]
+
     def results_by_id(self, task_ids: Iterable[str]) -> dict[str, Result]:
         document = self._results.document()
         rows = {task_id: self._row(document, task_id) for task_id in task_ids}

@@ -28,6 +28,7 @@ DocumentT = TypeVar("DocumentT", bound=Document)
 AnswerT = TypeVar("AnswerT")
 
 _ATTEMPTS = 5
+_FORMER = "former "
 
 
 class JsonFiles(Store):
@@ -84,12 +85,14 @@ class JsonFiles(Store):
         """Whether a running OmniDaemon owns the directory, with the evidence."""
         files.check_directory(self.directory)
         ours = self._our_writes()
-        changes = [
-            status.st_mtime
+        changes = {
+            file.name: status.st_mtime
             for file in self._files
             if (status := self._status(file)) and ours.get(file.name) != files.signature_of(status)
-        ]
-        return judge(self._config_if_readable(), max(changes, default=None), time.time())
+        }
+        before_ours = ours.get(_FORMER + self._config.name)
+        stopped = changes.get(self._config.name, before_ours and before_ours[1] / 1e9)
+        return judge(self._config_if_readable(), changes, stopped, time.time())
 
     @contextmanager
     def owner_stated_stopped(self) -> Iterator[None]:
@@ -120,7 +123,8 @@ class JsonFiles(Store):
             )
 
     def _our_writes(self) -> dict[str, Signature]:
-        """The versions that we wrote ourselves: they are no sign of a runner."""
+        """The versions that we wrote ourselves: they are no sign of a runner. Under a former name
+        is the last one of others that we replaced, which dates a clean stop."""
         try:
             found = files.read_generation(os.path.join(self.directory, files.LOCK_NAME))
             noted = json.loads(found[0]) if found else {}
@@ -128,8 +132,13 @@ class JsonFiles(Store):
         except (StoreError, ValueError, TypeError, AttributeError):
             return {}
 
-    def _note_our_write(self, lock: int, name: str, signature: Signature) -> None:
-        noted = json.dumps({**self._our_writes(), name: signature}).encode("ascii")
+    def _note_our_write(
+        self, lock: int, name: str, signature: Signature, was: Signature | None
+    ) -> None:
+        ours = self._our_writes()
+        if was is not None and was != ours.get(name):
+            ours[_FORMER + name] = was
+        noted = json.dumps({**ours, name: signature}).encode("ascii")
         os.ftruncate(lock, os.pwrite(lock, noted, 0))
 
     # Changing a file
@@ -173,7 +182,7 @@ class JsonFiles(Store):
                 os.unlink(beside)
         file.remember(document, status)
         if not self._as_runner:
-            self._note_our_write(lock, file.name, files.signature_of(status))
+            self._note_our_write(lock, file.name, files.signature_of(status), was)
         return True
 
     @staticmethod

@@ -246,6 +246,10 @@ class AgentPart(RedisPart):
     def agents_by_name(self, names: Iterable[tuple[str, str]]) -> list[Agent]:
         return self._rows(list(dict.fromkeys(names)))
 
+    def long_agents(self, length: int) -> list[Pair]:
+        self._registry.look()
+        return [pair for pair in self._registry.by_topic if len(pair[0]) + len(pair[1]) > length]
+
     def agent(self, topic: str, name: str) -> Agent:
         self._registry.look()
         raw_topic, raw_name = to_bytes(topic), to_bytes(name)

@@ -20,7 +20,7 @@ from storage.records import (
 )
 from storage.redis_store.agents import to_supervisor
 from storage.redis_store.client import ResponseError
-from storage.redis_store.keys import may_be_anothers
+from storage.redis_store.keys import end_of_mark
 from storage.redis_store.part import RedisPart
 from storage.redis_store.result_reading import kinds
 
@@ -29,6 +29,7 @@ _AGAIN = 0.015  # … and for further ones once all were seen
 _READ = 500  # values in one MGET
 _START, _RUNNER = b"_omnidaemon_start_time", b"_omnidaemon_runner_id"
 _REGISTRY = b"_supervisor_registry"
+_MARKS = ("set", "zset", "stream")  # what lies under the marks of another OmniDaemon
 
 
 class ConfigPart(RedisPart):
@@ -47,9 +48,7 @@ class ConfigPart(RedisPart):
 
     def config_keys(self) -> ConfigKeys:
         walked = self._config_scan.walks > 0
-        keys, ended = self._config_scan.advance(_AGAIN if walked else _SEARCH)
-        head = self._keys.config_head
-        self._config.found([key[len(head) :] for key in keys if key.startswith(head)], ended)
+        self._find_keys(_AGAIN if walked else _SEARCH)
         complete = self._config_scan.walks > 0
         with self._config.lock:
             wanted = set(self._config.keys)
@@ -63,24 +62,29 @@ class ConfigPart(RedisPart):
     def broken_config(self) -> list[ConfigEntry]:
         """The unreadable among the entries read so far; each call finds and reads some more."""
         self.config_count()
-        with self._config.lock:
-            fresh = [name for name in self._config.keys if name not in self._config.entries]
-        self._read_entries(fresh[:_READ])
-        problems = [name for name, entry in self._config.entries.items() if entry.problem]
-        return self._read_entries(sorted(problems))
+        self._read_entries(self._config.unread()[:_READ])
+        return self._read_entries(self._config.broken())
 
     def config_is_read(self) -> bool:
         """Whether all keys were searched for and read at least once."""
-        with self._config.lock:
-            unread = [name for name in self._config.keys if name not in self._config.entries]
-        return self._config_scan.walks > 0 and all(map(may_be_anothers, unread))
+        return self._config_scan.walks > 0 and not self._config.unread()
 
     def config_count(self) -> int | None:
         """How many keys there are, once they have been searched for."""
-        keys, ended = self._config_scan.advance(0.0)
-        head = self._keys.config_head
-        self._config.found([key[len(head) :] for key in keys if key.startswith(head)], ended)
+        self._find_keys(0.0)
         return len(self._config.keys) if self._config_scan.walks else None
+
+    def _find_keys(self, budget: float) -> None:
+        keys, ended = self._config_scan.advance(budget)
+        head = self._keys.config_head
+        names = [key[len(head) :] for key in keys if key.startswith(head)]
+        marks = {name: end for name in names if (end := end_of_mark(name)) is not None}
+        types = kinds(self._client, [self._keys.config(name) for name in marks])
+        neighbours = {
+            name[:end] for (name, end), found in zip(marks.items(), types, strict=True)
+            if found in _MARKS
+        }  # fmt: skip
+        self._config.found(names, neighbours, ended)
 
     def _system_keys(self) -> list[bytes]:
         """Keys whose names are known are there at once, however long the search takes."""
@@ -145,7 +149,7 @@ class ConfigPart(RedisPart):
             found = kind.get(name, "string")
             if found == "string" and isinstance(value, bytes):
                 entries[name] = _to_entry(name, value, max(size, len(value)))
-            elif found not in ("string", "none") and not may_be_anothers(name):
+            elif found not in ("string", "none"):
                 problem = f"expected string, is {found}"
                 entries[name] = ConfigEntry(to_text(name), problem=problem)
         return entries

@@ -11,7 +11,6 @@ from storage.records import Broken, to_bytes, to_text
 from storage.redis_store.clear import ClearPart
 from storage.redis_store.client import ResponseError, parse_info
 from storage.redis_store.config import ConfigPart
-from storage.redis_store.keys import may_be_anothers
 from storage.redis_store.metrics import METRICS_CAP, MetricPart
 from storage.redis_store.result_reading import clock_difference, kinds
 from storage.redis_store.results import ResultPart
@@ -184,7 +183,7 @@ class InspectPart(ResultPart, MetricPart, ConfigPart, ClearPart):
 
     def _broken_config(self) -> Iterable[Broken]:
         for entry in self.broken_config():
-            if entry.problem and not may_be_anothers(to_bytes(entry.key)):
+            if entry.problem:
                 key = to_text(self._keys.config(to_bytes(entry.key)))
                 yield Broken(key, entry.problem, entry.raw[:_PREVIEW])
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _GLOB = re.compile(rb"([\\*?\[\]])")
 
-# What may follow a prefix. A key such as omni:result:config:x may so be a result called "config:x"
-# or belong to another OmniDaemon whose prefix is "omni:result".
-_SHAPES = (b"topics", b"agent:", b"agents:topic:", b"result:", b"results:index", b"config:",
-           b"metrics:stream")  # fmt: skip
+# What follows a prefix. A key such as omni:result:eu:config:x may so be a result of the id
+# "eu:config:x", or belong to another OmniDaemon whose prefix is "omni:result:eu".
+_SHAPE = rb"(?:(?:topics|results:index|metrics:stream)\Z|(?:agent|agents:topic|result|config):)"
+_SHAPE_AT = re.compile(_SHAPE)
+_SHAPE_ANYWHERE = re.compile(rb"(?:\A|:)" + _SHAPE)
+_MARK = re.compile(rb"(?:\A|:)(?:topics|results:index|metrics:stream)\Z")
+
+# Configuration of OmniDaemon itself, which may end in any topic or name.
+_OWN_CONFIG = (b"_subscription_active:", b"supervisor:", b"_omnidaemon_", b"_supervisor_registry")
 
 
 def escape_glob(text: bytes) -> bytes:
@@ -18,8 +24,27 @@ def escape_glob(text: bytes) -> bytes:
 
 
 def may_be_anothers(rest: bytes) -> bool:
-    """Whether what follows `{prefix}:{kind}:` looks like the key of another OmniDaemon."""
-    return rest.startswith(_SHAPES)
+    """Whether what follows `{prefix}:{kind}:` looks like the key of another OmniDaemon, whose
+    prefix is ours and more, however much more."""
+    return _SHAPE_ANYWHERE.search(rest) is not None
+
+
+def config_may_be_anothers(name: bytes) -> bool:
+    """The same of a configuration key, which nothing but its name can tell from another's."""
+    return not name.startswith(_OWN_CONFIG) and may_be_anothers(name)
+
+
+def end_of_mark(name: bytes) -> int | None:
+    """Where the neighbour's prefix ends in a name that ends like a key of every OmniDaemon."""
+    found = _MARK.search(name)
+    return None if found is None else found.start() + name.startswith(b":", found.start())
+
+
+def is_under(name: bytes, neighbours: Iterable[bytes]) -> bool:
+    """Whether it is the key of one of these neighbours, given by what they add to our head."""
+    return not name.startswith(_OWN_CONFIG) and any(
+        name.startswith(added) and _SHAPE_AT.match(name, len(added)) for added in neighbours
+    )
 
 
 class Keys:

@@ -78,6 +78,11 @@ class ResultIndex:
     def loose(self) -> list[bytes]:
         return sorted(self._loose)
 
+    def longer_than(self, length: int) -> list[bytes]:
+        """The ids of more than so many bytes."""
+        with self.lock:
+            return [one for one in (*self._scores, *self._loose) if len(one) > length]
+
     # Looking
 
     def look(self, budget: float = BUDGET) -> None:

@@ -80,6 +80,12 @@ class ResultPart(RedisPart):
 
     # Pages
 
+    def long_results(self, length: int) -> list[str]:
+        self._index.look()
+        return [
+            found for one in self._index.longer_than(length) if len(found := to_text(one)) > length
+        ]
+
     def result_page(self, query: ResultQuery) -> Page[Result]:
         self._survey.step()
         self._index.look()

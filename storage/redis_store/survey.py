@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 
-from storage.records import to_text
+from storage.records import parse_json, to_bytes, to_text
 from storage.redis_store.client import Client
 from storage.redis_store.keys import Keys, may_be_anothers
 from storage.redis_store.registry import Pair, Registry
@@ -13,11 +14,15 @@ from storage.redis_store.result_index import ResultIndex
 from storage.redis_store.scan import KeyScan
 
 _STEP = 1000  # keys a step of an ordinary page looks at
+_PROOF = 4096  # bytes of a result that are read to find its own id: it is written first …
+_ESCAPED = 6  # … at most so many times as long as it is
+_WITNESSES = 10  # agents of a topic that are asked whether it is ours
 
 
 class Survey:
     """`orphans` are agents' hashes that no topic's set names; `strangers` are keys that begin like
-    ours and are not recognised: perhaps another OmniDaemon's, whose prefix begins with ours."""
+    ours and are not recognised: perhaps another OmniDaemon's, whose prefix begins with ours. Such
+    a neighbour's keys are read once, not at each walk."""
 
     def __init__(self, client: Client, keys: Keys, index: ResultIndex, registry: Registry) -> None:
         self._client, self._keys = client, keys
@@ -30,6 +35,7 @@ class Survey:
         self.orphans: dict[bytes, Pair] = {}
         self.strangers: set[bytes] = set()
         self._topics: set[bytes] = set()
+        self._foreign_topics: set[bytes] = set()
         self._walk: tuple[dict[bytes, Pair], set[bytes]] = ({}, set())
 
     @property
@@ -67,6 +73,9 @@ class Survey:
         return hashes, topics, results
 
     def _check_hashes(self, found: list[bytes]) -> tuple[dict[bytes, Pair], set[bytes]]:
+        head = len(self._keys.agent_head)
+        foreign = {key for key in self.strangers.intersection(found) if may_be_anothers(key[head:])}
+        found = [key for key in found if key not in foreign]
         if any(key not in self._registry.hash_keys for key in found):
             self._registry.look()
         unknown = [key for key in found if key not in self._registry.hash_keys]
@@ -80,7 +89,7 @@ class Survey:
             for (key, (topic, name)), member in zip(own.items(), members, strict=True)
             if member != 1
         }
-        return orphans, {key for key, pair in named.items() if pair is None}
+        return orphans, foreign | {key for key, pair in named.items() if pair is None}
 
     def own_names(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes] | None]:
         """Topic and name that agents' hashes hold, where these make up exactly their key."""
@@ -96,6 +105,8 @@ class Survey:
         """Results that the index does not name (asked again, since it may have grown meanwhile) are
         told to it; the keys that are perhaps no results of ours are returned."""
         unknown = [one for one in task_ids if not self._index.knows(one)]
+        foreign = self.strangers.intersection(map(self._keys.result, unknown))
+        unknown = [one for one in unknown if self._keys.result(one) not in foreign]
         index = self._keys.results_index
         scores = self._client.pipe([("ZSCORE", index, one) for one in unknown])
         scored = dict(zip(unknown, scores, strict=True))
@@ -103,23 +114,66 @@ class Survey:
             (one, float(score)) for one, score in scored.items() if isinstance(score, bytes)
         )
         loose = [one for one, score in scored.items() if not isinstance(score, bytes)]
-        self._index.found_loose(one for one in loose if not may_be_anothers(one))
-        return {self._keys.result(one) for one in loose if may_be_anothers(one)}
+        ours = self.own_results(loose)
+        self._index.found_loose(one for one in loose if one in ours)
+        return foreign | {self._keys.result(one) for one in loose if one not in ours}
+
+    def own_results(self, task_ids: Sequence[bytes]) -> set[bytes]:
+        """Without those that look like another OmniDaemon's and do not say that they are ours."""
+        unsure = [one for one in task_ids if may_be_anothers(one)]
+        sizes = [max(_PROOF, _ESCAPED * len(one)) for one in unsure]
+        values = self._client.pipe([
+            ("GETRANGE", self._keys.result(one), 0, size - 1)
+            for one, size in zip(unsure, sizes, strict=True)
+        ])  # fmt: skip
+        own = {
+            one for one, value in zip(unsure, values, strict=True)
+            if isinstance(value, bytes) and _names_itself(one, value)
+        }  # fmt: skip
+        return own.union(set(task_ids).difference(unsure))
+
+    def own_topics(self, topics: Sequence[bytes]) -> set[bytes]:
+        """The same of topics: an agent's hash says that it is of this one."""
+        unsure = [one for one in topics if may_be_anothers(one)]
+        members = self._client.pipe(
+            [("SRANDMEMBER", self._keys.topic(one), _WITNESSES) for one in unsure]
+        )
+        pairs = [
+            (topic, name) for topic, names in zip(unsure, members, strict=True)
+            if isinstance(names, list) for name in names
+        ]  # fmt: skip
+        named = self.own_names([self._keys.agent(*pair) for pair in pairs])
+        own = {pair[0] for pair, found in zip(pairs, named, strict=True) if found == pair}
+        return own.union(set(topics).difference(unsure))
 
     def _check_topics(self, found: set[bytes]) -> None:
         """Sets of agents whose topic the set of topics does not name; OmniDaemon lists none."""
         if not found <= self._registry.listed_topics:
             self._registry.look()
-        unsure = sorted(found - self._registry.listed_topics)
+        self._foreign_topics &= found
+        unsure = sorted(found - self._registry.listed_topics - self._foreign_topics)
         replies = self._client.pipe(
             [("SISMEMBER", self._keys.topics, topic) for topic in unsure]
             + [("TYPE", self._keys.topic(topic)) for topic in unsure]
         )
         members, types = replies[: len(unsure)], replies[len(unsure) :]
-        stray = frozenset(
+        sets = [
             topic for topic, member, kind in zip(unsure, members, types, strict=True)
             if member != 1 and kind == b"set"
-        )  # fmt: skip
+        ]  # fmt: skip
+        stray = frozenset(self.own_topics(sets))
+        self._foreign_topics |= {one for one in unsure if may_be_anothers(one) and one not in stray}
+        self._foreign_topics -= self._registry.listed_topics
+        self.strangers |= set(map(self._keys.topic, self._foreign_topics))
         if stray != self._registry.stray_topics:
             self._registry.stray_topics = stray
             self._registry.stale()
+
+
+def _names_itself(task_id: bytes, value: bytes) -> bool:
+    """Whether a result, or how it begins, holds its own id, as OmniDaemon writes it."""
+    if value.startswith(b'{"task_id": ' + json.dumps(to_text(task_id)).encode("ascii")):
+        return True
+    record = parse_json(value)[0]
+    named = record.get("task_id") if isinstance(record, dict) else None
+    return isinstance(named, str) and to_bytes(named) == task_id
