@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
 
 from omnidash import health
+from omnidash.downloads import Columns, download, every, moment
+from omnidash.figures import Figures
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
 from omnidash.sections import Sections
@@ -20,45 +24,75 @@ _RECENT = 10
 _TOPICS_SHOWN = 200  # a longer list of suggestions helps nobody
 
 
-def agents(request: StoreRequest, store: str) -> HttpResponse:
+def agents(request: StoreRequest, store: str) -> HttpResponseBase:
     entry = request.entry
     now = time.time()
     asked = AgentsQuery.read(request.GET)
-    order = asked.value("order")
-    query = AgentQuery(
-        topic=asked.cleaned_data.get("topic") or None,
-        text=asked.value("q"),
-        tool=asked.cleaned_data.get("tool") or None,
-        order=order.lstrip("-"),
-        descending=order.startswith("-"),
-        offset=asked.offset,
-        limit=PAGE_ROWS,
-    )
-    state = asked.value("state")
+    query, state = _query(asked), asked.value("state")
 
     def keep(agent: Agent) -> bool:
         return health.agent_state(agent, now).word == state
 
+    def stretch(offset: int, limit: int) -> Page[Agent]:
+        wanted = replace(query, offset=offset, limit=limit)
+        return entry.store.agent_page(wanted, keep if state else None)
+
+    def row(agent: Agent) -> tuple[Agent, health.State, Figures]:
+        figures = entry.history.of_agent(agent.topic, agent.name)
+        return agent, health.agent_state(agent, now), figures
+
     sections = Sections()
     sections.read("metrics", entry.history.refresh, None)
-    found = entry.store.agent_page(query, keep if state else None)
-    rows = [
-        (agent, health.agent_state(agent, now), entry.history.of_agent(agent.topic, agent.name))
-        for agent in found.rows
-    ]
+    if asked.value("format"):
+        columns = {**_COLUMNS, **(_UNKNOWN if sections.unread else _FIGURES)}
+        found_all = every(stretch, lambda agent: (agent.topic, agent.name))
+        return download(request, "agents", columns, map(row, found_all))
+    found = stretch(asked.offset, PAGE_ROWS)
     topics = entry.store.topics()
     context = {
         "asked": asked,
         "found": found,
-        "rows": rows,
-        "grouped": order == "topic",
-        "pager": Pager(asked.offset, len(rows), found.total),
+        "rows": list(map(row, found.rows)),
+        "grouped": query.order == "topic",
+        "pager": Pager(asked.offset, len(found.rows), found.total),
         "topics": topics[:_TOPICS_SHOWN],
         "topic_count": len(topics),
         "states": list(health.STATES),
         "unread": sections.troubles,
     }
     return page(request, "agents/index.html", "agents/_table.html", context)
+
+
+def _query(asked: AgentsQuery) -> AgentQuery:
+    order = asked.value("order")
+    return AgentQuery(
+        topic=asked.cleaned_data.get("topic") or None,
+        text=asked.value("q"),
+        tool=asked.cleaned_data.get("tool") or None,
+        order=order.lstrip("-"),
+        descending=order.startswith("-"),
+    )
+
+
+_Row = tuple[Agent, health.State, Figures]
+_COLUMNS: Columns[_Row] = {
+    "topic": lambda row: row[0].topic,
+    "name": lambda row: row[0].name,
+    "state": lambda row: row[1].word,
+    "description": lambda row: row[0].description,
+    "callback": lambda row: row[0].callback_name,
+    "tools": lambda row: row[0].tools,
+    "registered_at": lambda row: moment(row[0].created_at),
+    "shares_record_with": lambda row: row[0].shares_record_with,
+    "problem": lambda row: row[0].problem or None,
+}
+_FIGURES: Columns[_Row] = {
+    "received": lambda row: row[2].received,
+    "failed": lambda row: row[2].failed,
+    "p95_seconds": lambda row: row[2].p95,
+    "last_seen_at": lambda row: moment(row[2].last_seen),
+}
+_UNKNOWN: Columns[_Row] = dict.fromkeys(_FIGURES, lambda row: None)
 
 
 def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
