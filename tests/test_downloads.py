@@ -425,14 +425,14 @@ def server() -> Iterator[RedisServer]:
     found.close()
 
 
-def fill(server: RedisServer, count: int) -> None:
+def fill(server: RedisServer, count: int, agent: str = "a") -> None:
     now = time.time()
     with server.client() as client:
         for start in range(0, count, 5000):
             numbers = range(start, min(count, start + 5000))
             with client.pipeline(transaction=False) as pipe:
                 for number in numbers:
-                    record = {"task_id": f"t{number}", "saved_at": now, "result": {"agent": "a"}}
+                    record = {"task_id": f"t{number}", "saved_at": now, "result": {"agent": agent}}
                     pipe.set(f"omni:result:t{number}", json.dumps(record), ex=86400)
                 pipe.zadd("omni:results:index", {f"t{number}": number for number in numbers})
                 pipe.execute()
@@ -456,8 +456,7 @@ def test_twenty_thousand_results_stream_in_bounded_batches(
     assert found == 20_000
     assert len(sizes) >= 40
     assert max(sizes) < 500_000
-    print(peak, sum(sizes))
-    assert peak < 4_000_000 < sum(sizes)
+    assert peak < 2_500_000 < sum(sizes)
 
 
 def rows_and_then(count: int, error: Exception) -> Iterator[int]:
@@ -508,7 +507,8 @@ def test_a_store_that_dies_in_the_middle_leaves_no_whole_file(
 def test_a_served_download_that_breaks_off_is_broken_for_who_reads_it(
     tmp_path: Path, server: RedisServer
 ) -> None:
-    fill(server, 60_000)
+    # More than the buffers of two sockets hold, so that it cannot be sent before the store dies.
+    fill(server, 20_000, "a" * 1000)
     served = Served(tmp_path, OMNIDASH_STORES=f"prod={server.url}")
     try:
         browser = Browser(served)
@@ -518,7 +518,7 @@ def test_a_served_download_that_breaks_off_is_broken_for_who_reads_it(
         deadline = time.monotonic() + 60
         while browser.open(address) == 503:
             assert time.monotonic() < deadline, "the store is learnt in seconds"
-        assert browser.text.count("\n") == 60_001
+        assert browser.text.count("\n") == 20_001
         with browser.opener.open(browser.base + address) as answer:
             assert answer.headers["Transfer-Encoding"] == "chunked"
             answer.read(1000)
