@@ -73,14 +73,19 @@ $(DEV_STAMP): | $(PYTHON)
 # What tests use that pip cannot install. The fonts let a browser show every name in the fixtures.
 FONTS := /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc \
 	/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf
+# Debian keeps PostgreSQL's server off the PATH.
+HAS_POSTGRESQL = { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1
 tools:
-	@if ! { command -v redis-server && command -v chromium && ls $(FONTS); } >/dev/null 2>&1; then \
+	@if ! { command -v redis-server && command -v chromium && ls $(FONTS); } >/dev/null 2>&1 \
+			|| ! $(HAS_POSTGRESQL); then \
 		if $(CAN_APT); then \
-			echo "Installing redis-server, chromium and fonts ..."; \
-			$(APT) redis-server chromium fonts-noto-cjk fonts-noto-color-emoji >/dev/null; \
+			echo "Installing redis-server, postgresql, chromium and fonts ..."; \
+			$(APT) redis-server postgresql chromium fonts-noto-cjk fonts-noto-color-emoji >/dev/null; \
 		fi; \
 	fi
 	@for tool in redis-server chromium; do \
 		command -v $$tool >/dev/null || { \
 			echo "Missing: $$tool. Install it: apt-get install $$tool" >&2; exit 1; }; \
 	done
+	@$(HAS_POSTGRESQL) || { \
+		echo "Missing: initdb. Install it: apt-get install postgresql" >&2; exit 1; }

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import middleware as auth_middleware
 from django.contrib.auth.views import redirect_to_login
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -17,6 +18,7 @@ from whitenoise.middleware import WhiteNoiseFileResponse
 
 from omnidash.htmx import current_path, from_htmx, notice
 from omnidash.stores import registry
+from omnidash.views import door
 from storage.base import RecordNotFound, StoreError
 from storage.patience import patience
 
@@ -84,6 +86,41 @@ class SecurityHeadersMiddleware:
         if not isinstance(response, WhiteNoiseFileResponse):
             response.headers["Cache-Control"] = "no-store"
         return response
+
+
+class DatabaseMiddleware:
+    """Says that OmniDash's own database cannot be used, in the place of a failure.
+
+    Every page begins with the question who asks, so it is put here, where it may fail.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any, ...],
+        view_kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        try:
+            # /healthz needs no database even with a cookie sent.
+            _ = getattr(view_func, "login_required", True) and request.user.is_authenticated
+        except (InterfaceError, OperationalError) as error:
+            return self.process_exception(request, error)
+        return None
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponseBase | None:
+        if not isinstance(exception, (InterfaceError, OperationalError)):
+            return None
+        logger.warning("the database cannot be used: %s", " ".join(str(exception).split()))
+        return door.unavailable(request)
 
 
 class LoginRequiredMiddleware(auth_middleware.LoginRequiredMiddleware):

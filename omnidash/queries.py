@@ -25,6 +25,7 @@ class Query(forms.Form):
     """A page's query. `value` answers what was asked for, or the default of the field."""
 
     page = forms.IntegerField(required=False, min_value=1, max_value=_LAST_PAGE)
+    format = forms.ChoiceField(required=False, choices=[("csv", "CSV"), ("json", "JSON")])
     defaults: dict[str, Any] = {}
 
     @classmethod
@@ -44,7 +45,7 @@ class Query(forms.Form):
     @property
     def filters(self) -> bool:
         """Whether anything narrows the list."""
-        neutral = {"page", "order", "deep"}
+        neutral = {"page", "format", "order", "deep"}
         return any(found for name, found in self.cleaned_data.items() if name not in neutral)
 
     @property
@@ -160,6 +161,15 @@ class MetricsQuery(RangeQuery):
 
 class ConfigQuery(Query):
     q = forms.CharField(required=False, max_length=128)
+
+
+class StorageQuery(Query):
+    """`table` is the one of the page's that is to be downloaded."""
+
+    table = forms.ChoiceField(
+        required=False, choices=[("facts", "facts"), ("unreadable", "unreadable records")]
+    )
+    defaults = {"table": "unreadable"}
 
 
 @dataclass(frozen=True, slots=True)

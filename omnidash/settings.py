@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 import storage
-from omnidash import __version__
+from omnidash import __version__, database
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -161,6 +161,15 @@ def _hint(env: Mapping[str, str]) -> str:
     return ""
 
 
+def _database(env: Mapping[str, str], data_dir: Path) -> dict[str, Any]:
+    url = _text(env, "DATABASE_URL")
+    try:
+        return database.postgresql(url) if url else database.sqlite(data_dir / "omnidash.sqlite3")
+    except ValueError as error:
+        # Its message never repeats the URL, which holds a password.
+        raise ImproperlyConfigured(f"DATABASE_URL: {error}.") from None
+
+
 def _hosts(env: Mapping[str, str]) -> list[str]:
     hosts = [part.strip() for part in _text(env, "OMNIDASH_HOSTS").split(",") if part.strip()]
     if any("*" in host or "/" in host for host in hosts):
@@ -261,6 +270,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "omnidash.middleware.DatabaseMiddleware",
     "omnidash.middleware.LoginRequiredMiddleware",
     # After the login, so that nobody learns the stores' names by guessing.
     "omnidash.middleware.StoreMiddleware",
@@ -281,19 +291,7 @@ TEMPLATES = [
         },
     }
 ]
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATA_DIR / "omnidash.sqlite3",
-        "CONN_MAX_AGE": 600,
-        "OPTIONS": {
-            # Readers beside the one writer; a writer waits its turn instead of failing half-way.
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 10,
-        },
-    }
-}
+DATABASES = {"default": _database(os.environ, DATA_DIR)}
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False

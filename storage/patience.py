@@ -22,5 +22,10 @@ def patience(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
+def left() -> float:
+    """Seconds; infinite outside of `patience`, negative once it is over."""
+    return _deadline.get() - time.monotonic()
+
+
 def is_over() -> bool:
-    return time.monotonic() >= _deadline.get()
+    return left() <= 0

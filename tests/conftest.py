@@ -15,7 +15,7 @@ import redis
 
 # Before Django reads its settings: neither the developer's variables nor their data take part.
 for name in list(os.environ):
-    if name.startswith(("OMNIDASH_", "REDIS_", "STORAGE_", "JSON_STORAGE_")):
+    if name.startswith(("OMNIDASH_", "REDIS_", "STORAGE_", "JSON_STORAGE_", "DATABASE_URL", "PG")):
         del os.environ[name]
 DATA_DIR = Path(tempfile.mkdtemp(prefix="omnidash-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
@@ -47,9 +47,12 @@ django.setup()
 del os.environ["DJANGO_SETTINGS_MODULE"]
 
 from django.contrib.auth.models import Group, User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
 from django.test import Client  # noqa: E402
 
-from tests.servers import RedisServer  # noqa: E402
+from omnidash.database import postgresql  # noqa: E402
+from tests.servers import PostgresServer, RedisServer  # noqa: E402
 
 PASSWORD = "correct horse battery staple"
 
@@ -101,3 +104,31 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL of this worker's own."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def on_postgres(
+    postgres_server: PostgresServer, django_db_blocker: pytest.DjangoDbBlocker
+) -> Iterator[PostgresServer]:
+    """Django's database is that PostgreSQL, migrated and empty, for every thread of this test. Not
+    together with `db` or a client of the fixtures above, which are of SQLite; `client_of` works."""
+    sqlite, before = connections.settings["default"], connections["default"]
+    wanted = {"default": postgresql(postgres_server.url)}
+    connections.settings["default"] = connections.configure_settings(wanted)["default"]
+    connections["default"] = connections.create_connection("default")
+    try:
+        with django_db_blocker.unblock():
+            call_command("migrate", verbosity=0)
+            yield postgres_server
+            call_command("flush", verbosity=0, interactive=False)
+    finally:
+        connections["default"].close()
+        connections.settings["default"], connections["default"] = sqlite, before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
 import signal
 import socket
@@ -11,8 +13,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 
@@ -61,6 +65,99 @@ class RedisServer:
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.wait()
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _postgres_program(name: str) -> str:
+    # Debian keeps these off the PATH, one folder a version.
+    folders = [os.environ["PATH"], *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)]
+    program = shutil.which(name, path=os.pathsep.join(folders))
+    if program is None:
+        pytest.fail(f"{name} is missing: make test installs it, or apt-get install postgresql")
+    return program
+
+
+class PostgresServer:
+    """A PostgreSQL that asks for a password and writes without care. Never skips, as above."""
+
+    PASSWORD = "hunter2 /?#@%+"
+    QUOTED = "hunter2%20%2F%3F%23%40%25%2B"
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="omnidash-postgres-"))
+        # It refuses to run as root.
+        self.owner = {"user": "nobody", "extra_groups": ()} if os.geteuid() == 0 else {}
+        password = self.folder / "password"
+        password.write_text(self.PASSWORD, encoding="ascii")
+        if self.owner:
+            shutil.chown(self.folder, "nobody")
+            shutil.chown(password, "nobody")
+        command = [_postgres_program("initdb"), "--pgdata", str(self.folder / "data"), "--no-sync"]
+        command += ["--username", "ada", "--pwfile", str(password), "--auth", "scram-sha-256"]
+        command += ["--encoding", "UTF8", "--locale", "C.UTF-8"]
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False, **self.owner
+        )
+        if done.returncode:
+            pytest.fail(f"initdb: {done.stderr}")
+        self.start()
+        self.execute("CREATE DATABASE omnidash")
+
+    def start(self) -> None:
+        command = [_postgres_program("postgres"), "-D", str(self.folder / "data")]
+        for option in (
+            f"port={self.port}", "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={self.folder}", "fsync=off", "full_page_writes=off",
+            "synchronous_commit=off", "shared_buffers=16MB",
+        ):  # fmt: skip
+            command += ["-c", option]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, **self.owner
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail((self.folder / "log").read_text())
+                time.sleep(0.05)
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, user="ada", password=self.PASSWORD,
+            dbname=database, autocommit=True,
+        ) as connection:  # fmt: skip
+            connection.execute(statement)
+
+    @property
+    def url(self) -> str:
+        return f"postgres://ada:{self.QUOTED}@127.0.0.1:{self.port}/omnidash"
+
+    def freeze(self) -> None:
+        """Nothing is answered and nothing is refused: the first process and one a connection."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        # The first one first, so that it does not take note of what becomes of the others.
+        first = self.process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii")
+        for pid in (first, *map(int, children.split())):
+            os.kill(pid, number)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.thaw()
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait()
 
     def close(self) -> None:
         self.stop()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
 
 from omnidash import health
 from omnidash.charts import FLIGHT, LATENCY, TASKS, Charts
+from omnidash.downloads import Columns, download, every, moment
 from omnidash.history import answers
-from omnidash.history.answers import Figures, Whom
+from omnidash.history.answers import Figures, Points, Whom
 from omnidash.history.levels import DAY, last
 from omnidash.htmx import page
+from omnidash.models import Source
 from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
@@ -22,58 +28,94 @@ from storage.records import Agent
 
 _RECENT = 10
 _POINTS = 48  # of a sparkline
+_AT_ONCE = 500  # agents whose figures are asked for together
 _TOPICS_SHOWN = 200  # a longer list of suggestions helps nobody
 
 
-def agents(request: StoreRequest, store: str) -> HttpResponse:
+def agents(request: StoreRequest, store: str) -> HttpResponseBase:
     entry = request.entry
     now = time.time()
     asked = AgentsQuery.read(request.GET)
-    order = asked.value("order")
-    query = AgentQuery(
-        topic=asked.cleaned_data.get("topic") or None,
-        text=asked.value("q"),
-        tool=asked.cleaned_data.get("tool") or None,
-        order=order.lstrip("-"),
-        descending=order.startswith("-"),
-        offset=asked.offset,
-        limit=PAGE_ROWS,
-    )
-    state = asked.value("state")
+    query, state = _query(asked), asked.value("state")
 
     def keep(agent: Agent) -> bool:
         return health.agent_state(agent, now).word == state
 
+    def stretch(offset: int, limit: int) -> Page[Agent]:
+        wanted = replace(query, offset=offset, limit=limit)
+        return entry.store.agent_page(wanted, keep if state else None)
+
     sections = Sections()
     sections.read("metrics", entry.history.look, None)
-    found = entry.store.agent_page(query, keep if state else None)
-    points = answers.of_agents(
-        entry.history.source(),
-        last(DAY, now, _POINTS),
-        [(agent.topic, agent.name) for agent in found.rows],
-    )
-    rows = [
-        (
-            agent,
-            health.agent_state(agent, now),
-            points[agent.topic, agent.name],
-            Figures.of(points[agent.topic, agent.name].total),
-        )
-        for agent in found.rows
-    ]
+    source = entry.history.source()
+    if asked.value("format"):
+        found_all = every(stretch, lambda agent: (agent.topic, agent.name))
+        return download(request, "agents", _COLUMNS, _with_figures(source, found_all, now))
+    found = stretch(asked.offset, PAGE_ROWS)
     topics = entry.store.topics()
     context = {
         "asked": asked,
         "found": found,
-        "rows": rows,
-        "grouped": order == "topic",
-        "pager": Pager(asked.offset, len(rows), found.total),
+        "rows": list(_with_figures(source, found.rows, now)),
+        "grouped": query.order == "topic",
+        "pager": Pager(asked.offset, len(found.rows), found.total),
         "topics": topics[:_TOPICS_SHOWN],
         "topic_count": len(topics),
         "states": list(health.STATES),
         "unread": sections.troubles,
     }
     return page(request, "agents/index.html", "agents/_table.html", context)
+
+
+def _query(asked: AgentsQuery) -> AgentQuery:
+    order = asked.value("order")
+    return AgentQuery(
+        topic=asked.cleaned_data.get("topic") or None,
+        text=asked.value("q"),
+        tool=asked.cleaned_data.get("tool") or None,
+        order=order.lstrip("-"),
+        descending=order.startswith("-"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An agent as listed: its figures and points are those of the last day."""
+
+    agent: Agent
+    state: health.State
+    points: Points
+    figures: Figures
+
+
+def _with_figures(source: Source, agents: Iterable[Agent], now: float) -> Iterator[Row]:
+    """Asked for many agents at a time."""
+    rest = iter(agents)
+    while some := list(islice(rest, _AT_ONCE)):
+        found = answers.of_agents(
+            source, last(DAY, now, _POINTS), [(one.topic, one.name) for one in some]
+        )
+        for one in some:
+            points = found[one.topic, one.name]
+            state = health.agent_state(one, now)
+            yield Row(one, state, points, Figures.of(points.total))
+
+
+_COLUMNS: Columns[Row] = {
+    "topic": lambda row: row.agent.topic,
+    "name": lambda row: row.agent.name,
+    "state": lambda row: row.state.word,
+    "description": lambda row: row.agent.description,
+    "callback": lambda row: row.agent.callback_name,
+    "tools": lambda row: row.agent.tools,
+    "registered_at": lambda row: moment(row.agent.created_at),
+    "shares_record_with": lambda row: row.agent.shares_record_with,
+    "problem": lambda row: row.agent.problem or None,
+    "received_24h": lambda row: row.figures.received,
+    "failed_24h": lambda row: row.figures.failed,
+    "p95_24h_seconds": lambda row: row.figures.p95,
+    "last_seen_at": lambda row: moment(row.points.last_seen),
+}
 
 
 def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:

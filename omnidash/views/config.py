@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 
+from omnidash.downloads import Columns, download, whole
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, ConfigQuery, Pager
 from omnidash.stores import StoreRequest
 from omnidash.text import MASK, is_secret, masked, masked_text
+from storage.base import Store
 from storage.records import ConfigEntry, to_text
 
 # OmniDaemon's own keys and what they do (omnidaemon: agent_runner/runner.py, supervisor_storage.py,
@@ -39,15 +42,32 @@ class Row:
     truncated: bool
 
 
-def config(request: StoreRequest, store: str) -> HttpResponse:
+_PREVIEW = 200
+_READ = 200  # entries of at most 64 KB each that are read at once
+
+# What cannot be parsed or is too large is shown by how it begins, as on the page.
+_COLUMNS: Columns[Row] = {
+    "key": lambda row: row.key,
+    "meaning": lambda row: row.meaning or None,
+    "value": lambda row: None if row.problem or row.truncated else row.value,
+    "begins_with": lambda row: row.preview[:_PREVIEW] if row.problem or row.truncated else None,
+    "size_bytes": lambda row: row.size,
+    "problem": lambda row: row.problem or None,
+}
+
+
+def config(request: StoreRequest, store: str) -> HttpResponseBase:
     entry = request.entry
     asked = ConfigQuery.read(request.GET)
     text = asked.value("q").casefold()
-    known = entry.store.config_keys()
+    to_file = bool(asked.value("format"))
+    known = whole(entry.store.config_keys) if to_file else entry.store.config_keys()
     chosen = [key for key in known.keys if text in key.casefold()]
     chosen.sort(key=lambda key: bool(_meaning(key)))  # the user's own come first
+    if to_file:
+        return download(request, "config", _COLUMNS, _rows(entry.store, chosen))
     shown = chosen[asked.offset : asked.offset + PAGE_ROWS]
-    rows = [_row(found) for found in entry.store.config_entries(shown)]
+    rows = list(_rows(entry.store, shown))
     context = {
         "asked": asked,
         "rows": rows,
@@ -62,6 +82,11 @@ def _meaning(key: str) -> str:
     if key in SYSTEM_KEYS:
         return SYSTEM_KEYS[key]
     return next((what for start, what in SYSTEM_PREFIXES.items() if key.startswith(start)), "")
+
+
+def _rows(store: Store, keys: list[str]) -> Iterator[Row]:
+    for start in range(0, len(keys), _READ):
+        yield from map(_row, store.config_entries(keys[start : start + _READ]))
 
 
 def _row(found: ConfigEntry) -> Row:

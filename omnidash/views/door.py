@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.forms import UserCreationForm
+from django.contrib.auth.forms import AuthenticationForm, UserCreationForm, UsernameField
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.views import LoginView, LogoutView
 from django.db import connection, transaction
@@ -33,9 +33,17 @@ def home(request: HttpRequest) -> HttpResponse:
     return redirect(f"/{next(iter(settings.OMNIDASH_STORES))}/")
 
 
+class LoginForm(AuthenticationForm):
+    """Django's writes the longest name into the page, but takes a longer one, whose failure
+    PostgreSQL refuses to note: an answer 500 for anybody who asks for one."""
+
+    username = UsernameField(max_length=150)
+
+
 class Login(LoginView):
     """Django's: it checks `next` and gives the session a new key."""
 
+    authentication_form = LoginForm
     template_name = "door/login.html"
     redirect_authenticated_user = True
 
@@ -175,6 +183,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return _error(request, 404)
+
+
+def unavailable(request: HttpRequest) -> HttpResponse:
+    """Without its own database OmniDash cannot tell who asks."""
+    return _error(request, 503)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 
 from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
 
+from omnidash import downloads
+from omnidash.downloads import moment
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
-from storage.base import Counts, RecordNotFound, ResultQuery
+from storage.base import Counts, Page, RecordNotFound, ResultQuery
 from storage.records import Result, doubled_keys, to_text
 
 _SEARCH = 0.1  # seconds that a look may search payloads for text
@@ -21,22 +26,12 @@ _DEEP_SEARCH = 2.0  # seconds when the reader asked to look further
 _SUGGESTIONS = 200
 
 
-def results(request: StoreRequest, store: str) -> HttpResponse:
+def results(request: StoreRequest, store: str) -> HttpResponseBase:
     entry = request.entry
     asked = ResultsQuery.read(request.GET)
-    text, within = asked.value("q"), asked.value("within")
-    query = ResultQuery(
-        order=asked.value("order"),
-        agent=asked.cleaned_data.get("agent") or None,
-        topic=asked.cleaned_data.get("topic") or None,
-        status=asked.cleaned_data.get("status") or None,
-        text=text,
-        within=within * 60 if within else None,
-        life=asked.value("life"),
-        offset=asked.offset,
-        limit=PAGE_ROWS,
-        budget=_DEEP_SEARCH if asked.value("deep") else _SEARCH,
-    )
+    text, query = asked.value("q"), _query(asked)
+    if asked.value("format"):
+        return _download(request, query)
     found = entry.store.result_page(query)
     facets = entry.store.result_facets()
     sections = Sections()
@@ -52,6 +47,52 @@ def results(request: StoreRequest, store: str) -> HttpResponse:
         "filtered": asked.filters,
     }
     return page(request, "results/index.html", "results/_table.html", context)
+
+
+def _query(asked: ResultsQuery) -> ResultQuery:
+    within = asked.value("within")
+    return ResultQuery(
+        order=asked.value("order"),
+        agent=asked.cleaned_data.get("agent") or None,
+        topic=asked.cleaned_data.get("topic") or None,
+        status=asked.cleaned_data.get("status") or None,
+        text=asked.value("q"),
+        within=within * 60 if within else None,
+        life=asked.value("life"),
+        offset=asked.offset,
+        limit=PAGE_ROWS,
+        budget=_DEEP_SEARCH if asked.value("deep") else _SEARCH,
+    )
+
+
+_COLUMNS: downloads.Columns[Result] = {
+    "task_id": lambda result: result.task_id,
+    "agent": lambda result: result.agent or None,
+    "topic": lambda result: result.topic or None,
+    "status": lambda result: result.status or None,
+    "size_bytes": lambda result: result.size,
+    "saved_at": lambda result: moment(result.saved_at),
+    "expires_at": lambda result: moment(result.expires_at),
+    "indexed": lambda result: result.indexed,
+    "problem": lambda result: result.problem or None,
+}
+_FOUND_AT_ONCE = 10_000  # matches of a text, since each stretch of them searches anew
+
+
+def _download(request: StoreRequest, query: ResultQuery) -> HttpResponseBase:
+    """The rows of the list, and first the one whose id was searched for."""
+    store, text = request.entry.store, query.text
+
+    def stretch(offset: int, limit: int) -> Page[Result]:
+        wanted = replace(query, offset=offset, limit=limit, budget=_DEEP_SEARCH)
+        return store.result_page(wanted)
+
+    size = {"stretch": _FOUND_AT_ONCE} if text else {}
+    found = downloads.every(stretch, lambda result: result.task_id, **size)
+    if text:
+        exact = store.results_by_id([text])
+        found = chain(exact.values(), (row for row in found if row.task_id not in exact))
+    return downloads.download(request, "results", _COLUMNS, found)
 
 
 _ENVELOPE = (

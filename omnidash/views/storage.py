@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 
+from omnidash.downloads import Columns, download, moment, whole
 from omnidash.htmx import page
+from omnidash.queries import StorageQuery
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
-from storage.base import Counts, Fact
+from omnidash.templatetags.show import raw_preview
+from storage.base import Counts, Fact, Inspection
+from storage.records import Broken
+
+_PREVIEW = 120
 
 
-def storage(request: StoreRequest, store: str) -> HttpResponse:
+def _value(fact: Fact) -> float | str | bool | None:
+    if fact.unit == "moment" and isinstance(fact.value, (int, float)):
+        return moment(fact.value)
+    if fact.unit == "milliseconds" and isinstance(fact.value, (int, float)):
+        return fact.value / 1000
+    return fact.value
+
+
+_FACTS: Columns[Fact] = {
+    "group": lambda fact: fact.group,
+    "name": lambda fact: fact.name,
+    "value": _value,
+    "unit": lambda fact: "seconds" if fact.unit == "milliseconds" else fact.unit,
+    "note": lambda fact: fact.note or None,
+}
+_UNREADABLE: Columns[Broken] = {
+    "key": lambda found: found.key,
+    "reason": lambda found: found.reason,
+    "begins_with": lambda found: raw_preview(found.preview, found.key)[:_PREVIEW] or None,
+}
+
+
+def storage(request: StoreRequest, store: str) -> HttpResponseBase:
     entry = request.entry
+    asked = StorageQuery.read(request.GET)
+    if asked.value("format"):
+        return _download(request, asked.value("table"))
     inspection = entry.inspection(max_age=2)
     facts: dict[str, list[Fact]] = {}
     for fact in inspection.facts:
@@ -25,3 +56,18 @@ def storage(request: StoreRequest, store: str) -> HttpResponse:
         "counts": counts,
     }
     return page(request, "storage/index.html", "storage/_board.html", context)
+
+
+class _Walked:
+    """An inspection that is complete once it has looked at every record."""
+
+    def __init__(self, inspection: Inspection) -> None:
+        self.broken, self.complete = inspection.broken, inspection.scan_complete
+
+
+def _download(request: StoreRequest, table: str) -> HttpResponseBase:
+    entry = request.entry
+    if table == "facts":
+        return download(request, "facts", _FACTS, entry.inspection(max_age=2).facts)
+    walked = whole(lambda: _Walked(entry.inspection(max_age=0)))
+    return download(request, "unreadable", _UNREADABLE, walked.broken)

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 
 import storage
@@ -48,8 +48,9 @@ class Command(BaseCommand):
 
     def _serve(self) -> int:
         listener = _listen(*settings.OMNIDASH_BIND)
-        migrate_if_needed()
-        SessionStore.clear_expired()
+        with _database_named():
+            migrate_if_needed()
+            SessionStore.clear_expired()
         collect_static_if_changed()
         self._announce(listener)
         with _children() as start:
@@ -83,6 +84,18 @@ def migrate_if_needed() -> None:
     executor = MigrationExecutor(connection)
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
         call_command("migrate", interactive=False, verbosity=0)
+
+
+@contextmanager
+def _database_named() -> Iterator[None]:
+    """The operator's to mend: one line. Neither SQLite nor PostgreSQL repeats a password."""
+    try:
+        yield
+    except Error as error:
+        cause = " ".join(str(error).split())
+        raise CommandError(
+            f"the database cannot be used (DATABASE_URL, else OMNIDASH_DATA_DIR): {cause}"
+        ) from None
 
 
 def collect_static_if_changed() -> None:
