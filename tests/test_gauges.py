@@ -47,7 +47,7 @@ def test_sources_and_gauges_are_kept_apart(source: Source) -> None:
     other = Source.objects.create(key=b"o" * 16, address="redis://elsewhere")
     gauges.note(source, {gauges.METRICS: 1.0, gauges.ORPHANS: 2.0}, NOW)
     gauges.note(other, {gauges.METRICS: 3.0}, NOW)
-    found = gauges.samples(other, [gauges.METRICS, gauges.ORPHANS], NOW - 60)
+    found = gauges.samples(other, [gauges.METRICS, gauges.ORPHANS], Span(NOW - 60, NOW + 60, 60))
     assert found == {gauges.METRICS: [(NOW, 3.0)], gauges.ORPHANS: []}
 
 
@@ -56,6 +56,7 @@ def test_what_is_unknown_is_not_stored() -> None:
         Fact("memory", "used", 5.0, "bytes"),
         Fact("memory", "limit", None, "bytes", "no limit"),
         Fact("directory", "free space", float("nan"), "bytes"),
+        Fact("directory", "size of the file system", 1e300, "bytes"),
         Fact("memory", "eviction policy", "noeviction"),
         Fact("directory", "read-only", False, "flag"),
     ]

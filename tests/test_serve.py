@@ -76,9 +76,10 @@ class Served:
     def clocks(self) -> list[int]:
         """The processes that run a clock on our data folder."""
         return [
-            int(folder.name)
-            for folder in Path("/proc").glob("[0-9]*")
-            if _says(folder / "cmdline", "\0clock\0") and _says(folder / "environ", str(self.folder))
+            int(process.name)
+            for process in Path("/proc").glob("[0-9]*")
+            if _says(process / "cmdline", "\0clock\0")
+            and _says(process / "environ", str(self.folder))
         ]
 
     def remember(self) -> None:

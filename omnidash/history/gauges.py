@@ -6,7 +6,6 @@ A gauge of counts has the name of the count; one of a fact that the store tells 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from omnidash.history.levels import MINUTE, Span
@@ -19,8 +18,10 @@ METRICS, METRICS_CAP = "metrics", "metrics_cap"
 RESULTS, ORPHANS, EXPIRED = "results", "orphans", "expired"
 MEMORY, MEMORY_LIMIT = "memory/used", "memory/limit"
 FREE, DISK = "directory/free space", "directory/size of the file system"
+FILE_SIZE = "/size"
+"""How the names of gauges end that are sizes of files."""
+_BEYOND = 2.0**63  # no count and no size in bytes; nor is what is no number
 _FACTS = {MEMORY, MEMORY_LIMIT, FREE, DISK}
-_FILE_SIZE = "/size"
 
 Sample = tuple[float, float]
 """Unix seconds and value."""
@@ -35,9 +36,9 @@ def figures(counts: Counts, facts: Iterable[Fact]) -> dict[str, float]:
     return known | {
         name: float(fact.value)
         for name, fact in ((f"{fact.group}/{fact.name}", fact) for fact in facts)
-        if (name in _FACTS or name.endswith(_FILE_SIZE))
+        if (name in _FACTS or name.endswith(FILE_SIZE))
         and isinstance(fact.value, int | float)
-        and math.isfinite(fact.value)
+        and 0 <= fact.value < _BEYOND
     }
 
 
@@ -56,14 +57,14 @@ def note(source: Source, values: dict[str, float], now: float) -> None:
     )
 
 
-def samples(
-    source: Source, names: Iterable[str], start: float, level: int = MINUTE
-) -> dict[str, list[Sample]]:
-    """What was remembered of each gauge since then, oldest first."""
+def samples(source: Source, names: Iterable[str], span: Span) -> dict[str, list[Sample]]:
+    """What was remembered of each gauge in the span, oldest first, as fine as its steps are."""
+    level = max((level for level in LEVELS if span.step % level == 0), default=MINUTE)
     found: dict[str, list[Sample]] = {name: [] for name in names}
     query = Gauge.objects.filter(
-        source=source, name__in=list(found), level=level, start__gte=start
-    ).order_by("start")
+        source=source, name__in=list(found), level=level,
+        start__gte=span.start, start__lt=span.end,
+    ).order_by("start")  # fmt: skip
     for name, at, value in query.values_list("name", "start", "value"):
         found[name].append((at, value))
     return found
@@ -71,8 +72,7 @@ def samples(
 
 def series(source: Source, name: str, span: Span) -> list[float | None]:
     """The last value of each step of the span; None where there is none."""
-    level = max((level for level in LEVELS if span.step % level == 0), default=MINUTE)
-    return in_steps(samples(source, [name], span.start, level)[name], span)
+    return in_steps(samples(source, [name], span)[name], span)
 
 
 def in_steps(found: Sequence[Sample], span: Span) -> list[float | None]:

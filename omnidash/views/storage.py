@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from django.http import HttpResponse
 
+from omnidash.capacity import fills
 from omnidash.htmx import page
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
@@ -23,5 +26,6 @@ def storage(request: StoreRequest, store: str) -> HttpResponse:
         "troubles": inspection.troubles + sections.troubles,
         "facts": facts.items(),
         "counts": counts,
+        "fills": fills(entry.history.source(), counts, inspection.facts, time.time()),
     }
     return page(request, "storage/index.html", "storage/_board.html", context)
