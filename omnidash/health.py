@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode
 
+from omnidash.capacity import Fill
 from omnidash.history.answers import Figures
 from omnidash.text import printable
 from storage.base import Counts, Runner
@@ -150,6 +152,7 @@ def attention(
     troubles: list[str],
     risks: list[str],
     now: float,
+    capacity: Sequence[Fill] = (),
 ) -> list[Attention]:
     """What needs a person, worst first."""
     lines = [Attention("bad", "Storage", trouble, "", "storage") for trouble in troubles]
@@ -167,7 +170,7 @@ def attention(
         verb = "expires" if expiring == 1 else "expire"
         query = "order=expiring&within=60"
         lines.append(Attention("warn", results, f"{verb} within the hour", "", "results", query))
-    lines += _storage_lines(counts)
+    lines += _storage_lines(counts) + _capacity_lines(capacity)
     order = {"bad": 0, "warn": 1, "quiet": 2, "good": 3}
     return sorted(lines, key=lambda line: order[line.level])
 
@@ -213,6 +216,18 @@ def _storage_lines(counts: Counts) -> list[Attention]:
         verb = "is" if counts.expired == 1 else "are"
         query = "life=expired"
         lines.append(Attention("quiet", results, f"{verb} still on disk", "", "results", query))
+    return lines
+
+
+def _capacity_lines(capacity: Sequence[Fill]) -> list[Attention]:
+    """What is full within a day. A ring then drops its oldest, which is how it is meant."""
+    lines = []
+    for fill in capacity:
+        if fill.is_soon_full and not fill.is_ring:
+            lines.append(Attention("warn", fill.name, fill.forecast.words, "", "storage"))
+        elif fill.is_soon_full and fill.limit and fill.value < NEARLY_FULL * fill.limit:
+            text = f"{fill.forecast.words}; then the oldest are dropped"
+            lines.append(Attention("quiet", fill.name, text, "", "storage"))
     return lines
 
 

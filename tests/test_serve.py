@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.stores import eventually
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Served:
     """`manage.py serve` on a port of its own choice, with a data folder of its own."""
 
-    def __init__(self, folder: Path, **env: str) -> None:
+    def __init__(self, folder: Path, *options: str, **env: str) -> None:
         self.folder = folder
         self.log = folder / "serve.log"
         clean = {
@@ -34,7 +36,7 @@ class Served:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "manage.py"), "serve"],
+                [sys.executable, str(ROOT / "manage.py"), "serve", *options],
                 env=clean,
                 cwd=folder,
                 stdout=log,
@@ -49,7 +51,7 @@ class Served:
             if found:
                 return found[1]
             time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
+        raise AssertionError(f"{self.process.poll()}: {self.log.read_text()}")
 
     def base(self) -> str:
         return self.wait_for(r"OmniDash: (http://\S+/)\n")
@@ -71,9 +73,25 @@ class Served:
             time.sleep(0.1)
         return False
 
+    def clocks(self) -> list[int]:
+        """The processes that run a clock on our data folder."""
+        return [
+            int(process.name)
+            for process in Path("/proc").glob("[0-9]*")
+            if _says(process / "cmdline", "\0clock\0")
+            and _says(process / "environ", str(self.folder))
+        ]
+
     def remember(self) -> None:
         host, port = re.fullmatch(r"http://([^:]+):(\d+)/", self.base()).groups()
         self.base_address = host, int(port)
+
+
+def _says(file: Path, text: str) -> bool:
+    try:
+        return text.encode() in file.read_bytes()
+    except OSError:  # it has ended meanwhile, or is not ours
+        return False
 
 
 @pytest.fixture
@@ -113,9 +131,31 @@ def test_one_signal_ends_everything_with_success(served: Served, number: int) ->
 
 def test_a_killed_supervisor_leaves_nobody_behind(served: Served) -> None:
     assert served.get("healthz")[0] == 200
+    eventually(lambda: len(served.clocks()), 1)
     served.process.kill()
     served.process.wait(timeout=30)
     assert served.is_closed()
+    eventually(served.clocks, [])
+
+
+def test_a_killed_clock_starts_again_and_the_pages_never_notice(served: Served) -> None:
+    eventually(lambda: len(served.clocks()), 1)
+    (before,) = served.clocks()
+    os.kill(before, signal.SIGKILL)
+    served.wait_for(r"(the clock was ended by signal 9; it starts again in 1 s)\n")
+    assert served.get("healthz")[0] == 200
+    eventually(lambda: len(set(served.clocks()) - {before}), 1)
+    served.process.terminate()
+    assert served.process.wait(timeout=30) == 0
+    eventually(served.clocks, [])
+
+
+def test_a_clock_that_somebody_else_starts_is_not_started(tmp_path: Path) -> None:
+    running = Served(tmp_path, "--no-clock")
+    assert running.get("healthz")[0] == 200
+    assert running.clocks() == []
+    running.process.terminate()
+    assert running.process.wait(timeout=30) == 0
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from django.http.response import HttpResponseBase
 
+from omnidash.capacity import fills
 from omnidash.downloads import Columns, download, moment, whole
 from omnidash.htmx import page
 from omnidash.queries import StorageQuery
@@ -54,6 +57,7 @@ def storage(request: StoreRequest, store: str) -> HttpResponseBase:
         "troubles": inspection.troubles + sections.troubles,
         "facts": facts.items(),
         "counts": counts,
+        "fills": fills(entry.history.source(), counts, inspection.facts, time.time()),
     }
     return page(request, "storage/index.html", "storage/_board.html", context)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -26,6 +28,10 @@ from omnidash.views.door import new_setup_token
 
 PR_SET_PDEATHSIG = 1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOOK = 0.5  # seconds between looks at the children
+_LONGEST_WAIT = 60.0  # seconds before a clock that keeps ending is started again
+
+log = logging.getLogger("omnidash.serve")
 
 
 class Stop(Exception):
@@ -37,7 +43,13 @@ class Command(BaseCommand):
     # Checks are for `manage.py check`; a start should be quick.
     requires_system_checks: list[str] = []
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--no-clock", action="store_true", help="the clock is started by somebody else"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        self._with_clock = not options["no_clock"]
         for number in STOP_SIGNALS:
             signal.signal(number, _raise_stop)
         try:
@@ -55,8 +67,14 @@ class Command(BaseCommand):
         self._announce(listener)
         with _children() as start:
             if settings.OMNIDASH_SAMPLE:
-                start([sys.executable, str(settings.BASE_DIR / "manage.py"), "simulate"])
-            return start(_gunicorn(listener), pass_fds=[listener.fileno()]).wait()
+                start(_own("simulate"))
+            clock = _Clock(start) if self._with_clock else None
+            web = start(_gunicorn(listener), pass_fds=[listener.fileno()])
+            while (code := web.poll()) is None:
+                if clock:
+                    clock.look(time.monotonic())
+                time.sleep(_LOOK)
+            return code
 
     def _announce(self, listener: socket.socket) -> None:
         base = _address(listener)
@@ -166,6 +184,10 @@ def _gunicorn(listener: socket.socket) -> list[str]:
     return [*module, *arguments, "omnidash.wsgi:application"]
 
 
+def _own(command: str) -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py"), command]
+
+
 class _Start:
     """Starts processes that end when we do, and remembers them."""
 
@@ -182,6 +204,35 @@ class _Start:
         )
         self.children.append(child)
         return child
+
+
+class _Clock:
+    """The clock, started again when it ends: at once after a long life, later and later after
+    short ones. The pages are worth more than their history, so they never end with it."""
+
+    def __init__(self, start: _Start) -> None:
+        self._start = start
+        self._wait = 1.0
+        self._begin(time.monotonic())
+
+    def _begin(self, now: float) -> None:
+        self._child = self._start(_own("clock"))
+        self._began = now
+        self._again: float | None = None
+
+    def look(self, now: float) -> None:
+        """Start it again if it ended and its time has come."""
+        if self._again is not None:
+            if now >= self._again:
+                self._begin(now)
+        elif (code := self._child.poll()) is not None:
+            if now - self._began > _LONGEST_WAIT:
+                self._wait = 1.0
+            self._again, wait = now + self._wait, self._wait
+            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+            log.warning("the clock %s; it starts again in %.0f s", how, wait)
+            self._start.children.remove(self._child)
 
 
 def _end_with_parent() -> None:
