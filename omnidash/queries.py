@@ -9,6 +9,7 @@ from django import forms
 from django.http import QueryDict
 
 from omnidash.health import STATES
+from storage.records import LATEST
 
 PAGE_ROWS = 50
 _LAST_PAGE = 100_000
@@ -66,6 +67,8 @@ class ResultsQuery(Query):
     topic = forms.CharField(required=False, max_length=1000, strip=False)
     status = forms.CharField(required=False, max_length=100, strip=False)
     within = forms.IntegerField(required=False, min_value=1, max_value=60 * 24 * 366)
+    expires_from = forms.IntegerField(required=False, min_value=1, max_value=int(LATEST))
+    expires_before = forms.IntegerField(required=False, min_value=1, max_value=int(LATEST))
     life = forms.ChoiceField(
         required=False,
         choices=[("forever", "no expiry"), ("expired", "expired, still on disk"),
@@ -76,6 +79,17 @@ class ResultsQuery(Query):
     )
     deep = forms.BooleanField(required=False)
     defaults = {"order": "newest"}
+
+    def clean(self) -> None:
+        start, end = self.expires
+        if start is not None and end is not None and start >= end:
+            self.add_error("expires_from", "There is no time between this and expires_before.")
+            self.add_error("expires_before", "It is not later than expires_from.")
+
+    @property
+    def expires(self) -> tuple[int | None, int | None]:
+        """From and before, in Unix seconds."""
+        return self.cleaned_data.get("expires_from"), self.cleaned_data.get("expires_before")
 
 
 class MetricsQuery(Query):

@@ -6,13 +6,15 @@ import re
 import time
 
 from django.http import Http404, HttpResponse
+from django.utils.functional import SimpleLazyObject
 
+from omnidash.expiry import forecast
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
-from storage.base import Counts, ResultQuery
+from storage.base import Counts, ResultQuery, Store
 from storage.records import Result, doubled_keys, to_text
 
 _SEARCH = 0.1  # seconds that a look may search payloads for text
@@ -23,34 +25,45 @@ _SUGGESTIONS = 200
 def results(request: StoreRequest, store: str) -> HttpResponse:
     entry = request.entry
     asked = ResultsQuery.read(request.GET)
-    text, within = asked.value("q"), asked.value("within")
-    query = ResultQuery(
-        order=asked.value("order"),
-        agent=asked.cleaned_data.get("agent") or None,
-        topic=asked.cleaned_data.get("topic") or None,
-        status=asked.cleaned_data.get("status") or None,
-        text=text,
-        within=within * 60 if within else None,
-        life=asked.value("life"),
-        offset=asked.offset,
-        limit=PAGE_ROWS,
-        budget=_DEEP_SEARCH if asked.value("deep") else _SEARCH,
-    )
-    found = entry.store.result_page(query)
-    facets = entry.store.result_facets()
+    text = asked.value("q")
+    found = entry.store.result_page(_query(asked))
     sections = Sections()
     context = {
         "asked": asked,
         "found": found,
         "exact": list(entry.store.results_by_id([text]).values()) if text else [],
         "counts": sections.read("counts", entry.counts, Counts()),
-        "expiring": entry.store.expiring(3600),
+        "forecast": forecast(entry.store, time.time(), asked.expires),
         "unread": sections.troubles,
         "pager": Pager(asked.offset, len(found.rows), found.total),
-        "facets": {name: values[:_SUGGESTIONS] for name, values in facets.items()},
+        "facets": SimpleLazyObject(lambda: _facets(entry.store)),
         "filtered": asked.filters,
     }
-    return page(request, "results/index.html", "results/_table.html", context)
+    return page(request, "results/index.html", "results/_board.html", context)
+
+
+def _facets(store: Store) -> dict[str, list[str]]:
+    """Suggestions for the filter, which only the whole page has."""
+    return {name: values[:_SUGGESTIONS] for name, values in store.result_facets().items()}
+
+
+def _query(asked: ResultsQuery) -> ResultQuery:
+    within = asked.value("within")
+    expires_from, expires_before = asked.expires
+    return ResultQuery(
+        order=asked.value("order"),
+        agent=asked.cleaned_data.get("agent") or None,
+        topic=asked.cleaned_data.get("topic") or None,
+        status=asked.cleaned_data.get("status") or None,
+        text=asked.value("q"),
+        within=within * 60 if within else None,
+        expires_from=expires_from,
+        expires_before=expires_before,
+        life=asked.value("life"),
+        offset=asked.offset,
+        limit=PAGE_ROWS,
+        budget=_DEEP_SEARCH if asked.value("deep") else _SEARCH,
+    )
 
 
 _ENVELOPE = (

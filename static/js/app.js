@@ -99,8 +99,10 @@
   let asked = false;
   const rowsOf = (part) => [...part.querySelectorAll("tbody > tr[id]")].map((row) => row.id);
 
+  const listOf = (live) => live.querySelector("tbody:has(> tr[id])");
+
   function reading(live) {
-    const rows = live.querySelector("tbody:has(> tr[id])");
+    const rows = listOf(live);
     return Boolean(rows) && (rows.matches(":hover") || rows.contains(document.activeElement)
       || rows.getBoundingClientRect().top < 0);
   }
@@ -163,6 +165,7 @@
   // --- Times: the server writes UTC, the reader sees the own zone, named at the foot ---
 
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const hours = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
   function inUnits(seconds) {
@@ -195,6 +198,7 @@
       if (Number.isNaN(at)) return;
       const passed = (now - at) / 1000;
       if (element.hasAttribute("data-moment")) show(element, full.format(at));
+      else if (element.hasAttribute("data-clock")) show(element, hours.format(at));
       else if (element.hasAttribute("data-age")) {
         show(element, passed < -2 ? `${inUnits(-passed)} ahead` : `${inUnits(passed)} ago`);
       } else if (element.hasAttribute("data-left")) {
@@ -237,7 +241,7 @@
     if (!event.target.closest("[data-live-new]")) return;
     asked = true;
     // The button goes away, and the focus should not go with it.
-    root().querySelector("[tabindex]")?.focus({ preventScroll: true });
+    listOf(root())?.closest("[tabindex]")?.focus({ preventScroll: true });
     refresh();
   });
 
