@@ -14,6 +14,7 @@ from omnidash.history.answers import Whom
 from omnidash.history.levels import DAY, HOUR, MINUTE, Span, last, span
 from omnidash.text import from_ref
 from storage.base import RecordNotFound, Store
+from storage.records import LATEST
 
 PAGE_ROWS = 50
 LONGEST_FILTER = 1000  # characters of a name to filter by
@@ -73,6 +74,8 @@ class ResultsQuery(Query):
     topic = forms.CharField(required=False, max_length=LONGEST_FILTER, strip=False)
     status = forms.CharField(required=False, max_length=100, strip=False)
     within = forms.IntegerField(required=False, min_value=1, max_value=60 * 24 * 366)
+    expires_from = forms.IntegerField(required=False, min_value=1, max_value=int(LATEST))
+    expires_before = forms.IntegerField(required=False, min_value=1, max_value=int(LATEST))
     life = forms.ChoiceField(
         required=False,
         choices=[("forever", "no expiry"), ("expired", "expired, still on disk"),
@@ -83,6 +86,17 @@ class ResultsQuery(Query):
     )
     deep = forms.BooleanField(required=False)
     defaults = {"order": "newest"}
+
+    def clean(self) -> None:
+        start, end = self.expires
+        if start is not None and end is not None and start >= end:
+            self.add_error("expires_from", "There is no time between this and expires_before.")
+            self.add_error("expires_before", "It is not later than expires_from.")
+
+    @property
+    def expires(self) -> tuple[int | None, int | None]:
+        """From and before, in Unix seconds."""
+        return self.cleaned_data.get("expires_from"), self.cleaned_data.get("expires_before")
 
 
 RANGES = {

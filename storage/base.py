@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -65,8 +65,10 @@ class AgentQuery:
 class ResultQuery:
     """Filters and order of a results listing.
 
-    `within` keeps what expires in at most so many seconds from now; `text` is looked for in the
-    stored bytes, as typed and as JSON escapes it, ignoring ASCII case; `life` keeps one state.
+    `within` keeps what expires in at most so many seconds from now; `expires_from` what expires at
+    this moment or later, `expires_before` what expires earlier than that (Unix seconds); all three
+    leave out what never expires. `text` is looked for in the stored bytes, as typed and as JSON
+    escapes it, ignoring ASCII case; `life` keeps one state.
     `budget` bounds the seconds a text search may take; a longer one answers incomplete.
     """
 
@@ -76,10 +78,17 @@ class ResultQuery:
     status: str | None = None
     text: str = ""
     within: float | None = None
+    expires_from: float | None = None
+    expires_before: float | None = None
     life: Literal["", "forever", "expired", "unreadable"] = ""
     offset: int = 0
     limit: int = 50
     budget: float = 0.1
+
+    @property
+    def by_expiry(self) -> bool:
+        """Whether only what expires at certain times is kept."""
+        return (self.within, self.expires_from, self.expires_before) != (None, None, None)
 
 
 @dataclass(slots=True)
@@ -337,6 +346,12 @@ class Store(ABC):
     @abstractmethod
     def expiring(self, within: float) -> int | None:
         """How many live results expire in at most so many seconds; None while still learning."""
+
+    @abstractmethod
+    def expiry_histogram(self, edges: Sequence[float]) -> list[int] | None:
+        """How many live results expire in each interval between neighbouring moments (Unix
+        seconds, ascending; the last may be `math.inf`): an interval holds its first moment and not
+        its last. None while still learning. The cost follows the edges, not what is stored."""
 
     @abstractmethod
     def result_facets(self) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,6 +81,10 @@ class Backend(ABC):
         """All that is stored, with dates and expiries; equal only if nothing was touched."""
 
     @abstractmethod
+    def put_results(self, expiries: Mapping[str, float | None]) -> None:
+        """Results by id that expire at these moments (None: never), in place of all others."""
+
+    @abstractmethod
     def put_metrics(self, events: list[dict[str, Any]]) -> None:
         """Many events at once, as OmniDaemon would have left them."""
 
@@ -113,6 +117,13 @@ class JsonBackend(Backend):
 
     def read(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text("utf-8"))
+
+    def put_results(self, expiries: Mapping[str, float | None]) -> None:
+        saved = {
+            name: {"task_id": name, "result": {}, "saved_at": time.time()} for name in expiries
+        }
+        mortal = {name: {"expires_at": at} for name, at in expiries.items() if at is not None}
+        self.write("results.json", {name: saved[name] | mortal.get(name, {}) for name in saved})
 
     def put_metrics(self, events: list[dict[str, Any]]) -> None:
         """And was then let alone, so that the store is free."""
@@ -155,6 +166,16 @@ class RedisBackend(Backend):
     def changes(self) -> int:
         """How often the data of this server was changed so far."""
         return int(self.client.info("persistence")["rdb_changes_since_last_save"])
+
+    def put_results(self, expiries: Mapping[str, float | None]) -> None:
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.delete(self.key("results", "index"), *self.client.keys(self.key("result", "*")))
+        for name, at in expiries.items():
+            record = json.dumps({"task_id": name, "result": {}, "saved_at": time.time()})
+            pxat = None if at is None else round(at * 1000)
+            pipeline.set(self.key("result", name), record, pxat=pxat)
+            pipeline.zadd(self.key("results", "index"), {name: time.time()})
+        pipeline.execute()
 
     def put_metrics(self, events: list[dict[str, Any]]) -> None:
         pipeline = self.client.pipeline(transaction=False)

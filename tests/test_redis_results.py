@@ -250,6 +250,10 @@ def test_time_left_is_right_where_the_clocks_differ(
     assert row.expires_at == pytest.approx(time.time() + 600, abs=5)
     assert store.result("a").expires_at == pytest.approx(time.time() + 600, abs=5)
     assert (store.expiring(590), store.expiring(610)) == (0, 1)
+    edges = [time.time() + left for left in (0, 590, 610)]
+    assert store.expiry_histogram(edges) == [0, 1]
+    found = store.result_page(ResultQuery(expires_from=edges[1], expires_before=edges[2]))
+    assert [row.task_id for row in found.rows] == ["a"]
     assert any("300 s ahead" in risk for risk in store.inspect().risks)
 
 
@@ -263,6 +267,7 @@ def test_the_newest_are_there_before_all_are_learnt(
     assert [row.task_id for row in page.rows] == ["task-04999", "task-04998", "task-04997"]
     assert (page.total, page.complete) == (None, False)
     assert store.expiring(60) is None
+    assert store.expiry_histogram([0, time.time() + 60]) is None
     counts = store.counts()
     assert not counts.complete
     assert counts.learnt < 5000

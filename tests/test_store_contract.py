@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from storage import base
 from storage.base import AgentQuery, RecordNotFound, ResultQuery, Store, StoreUnavailable
@@ -136,6 +139,7 @@ def test_an_empty_store_has_nothing(store: Store):
     assert store.results_by_id(["a"]) == {}
     assert store.results_by_id([]) == {}
     assert store.expiring(3600) == 0
+    assert store.expiry_histogram([0, time.time(), math.inf]) == [0, 0]
     assert not any(store.result_facets().values())
     batch = store.metrics_after(None)
     assert (batch.events, batch.more, batch.stored, batch.gap) == ([], False, 0, False)
@@ -168,6 +172,7 @@ def test_a_store_that_is_not_there_is_unavailable_and_stays_so(tmp_path: Path):
             lambda store=store: store.agent_page(AgentQuery()),
             lambda store=store: store.result_page(ResultQuery()),
             lambda store=store: store.results_by_id(["a"]),
+            lambda store=store: store.expiry_histogram([0, 1]),
             lambda store=store: store.metrics_after(None),
             store.config_listing,
             store.get_metrics,
@@ -830,6 +835,131 @@ def test_how_many_expire_soon_is_counted(forty_results: Store):
     assert forty_results.expiring(10**6) == 36
 
 
+# What expires when
+
+
+def an_hour_ahead() -> float:
+    """A whole second, so that a Redis keeps it exactly."""
+    return math.floor(time.time()) + 3600.0
+
+
+def expiring_between(store: Store, start: float | None, end: float | None, **filters: Any) -> Any:
+    query = ResultQuery(expires_from=start, expires_before=end, limit=1000, **filters)
+    page = store.result_page(query)
+    assert page.total == len(page.rows)
+    return sorted(ids(page.rows))
+
+
+@pytest.mark.parametrize("edges", [[], [0.0], [math.inf]])
+def test_without_an_interval_there_is_nothing_to_count(store: Store, edges: list[float]):
+    store.save_result("a", {}, 60)
+    settled(store)
+    assert store.expiry_histogram(edges) == []
+
+
+def test_an_interval_holds_its_first_moment_and_not_its_last(backend: Backend):
+    at = an_hour_ahead()
+    backend.put_results({"before": at - 0.001, "on": at, "after": at + 0.001})
+    store = backend.open()
+    settled(store)
+    assert store.expiry_histogram([0, at, math.inf]) == [1, 2]
+    assert store.expiry_histogram([at, at + 0.001, at + 0.002]) == [1, 1]
+    assert store.expiry_histogram([at, at]) == [0]
+    for order in ("newest", "expiring"):
+        assert expiring_between(store, None, at, order=order) == ["before"]
+        assert expiring_between(store, at, at + 0.001, order=order) == ["on"]
+        assert expiring_between(store, at, None, order=order) == ["after", "on"]
+        assert expiring_between(store, at, at, order=order) == []
+        assert expiring_between(store, at + 1, at - 1, order=order) == []
+
+
+def test_what_has_expired_or_never_does_is_in_no_interval(backend: Backend):
+    now, at = time.time(), an_hour_ahead()
+    backend.put_results({"past": now - 10, "never": None, "alive": at})
+    store = backend.open()
+    settled(store)
+    assert store.expiry_histogram([0, now - 10, now, at, at + 1, math.inf]) == [0, 0, 0, 1, 0]
+    for order in ("newest", "expiring"):
+        assert expiring_between(store, 1, None, order=order) == ["alive"]
+        assert expiring_between(store, None, 4e9, order=order) == ["alive"]
+        assert expiring_between(store, 1, 4e9, order=order, life="forever") == []
+        assert expiring_between(store, at, None, order=order, life="expired") == []
+        past = expiring_between(store, now - 20, now, order=order, life="expired")
+        assert past == (["past"] if backend.name == "json" else [])
+
+
+def test_moments_of_expiry_are_filtered_together_with_all_else(forty_results: Store):
+    rows = forty_results.results_by_id(["task-13", "task-17"])
+    until, start = rows["task-13"].expires_at, rows["task-17"].expires_at
+    assert start is not None
+    assert until is not None
+    span = (start, until + 1)  # later ones expire sooner
+    between = [f"task-{number}" for number in range(13, 18)]
+    assert expiring_between(forty_results, *span) == between
+    assert expiring_between(forty_results, *span, agent="agent-1") == between[::2]
+    assert expiring_between(forty_results, *span, topic="topic-4") == ["task-14"]
+    assert expiring_between(forty_results, *span, text="n°16", budget=30) == ["task-16"]
+    assert expiring_between(forty_results, *span, within=8_350) == ["task-17"]
+    assert expiring_between(forty_results, *span, life="unreadable") == []
+    for order in ("newest", "expiring"):
+        pages = [
+            forty_results.result_page(
+                ResultQuery(
+                    expires_from=span[0], expires_before=span[1],
+                    offset=offset, limit=2, order=order,
+                )
+            )
+            for offset in (0, 2, 4)
+        ]  # fmt: skip
+        found = [task_id for page in pages for task_id in ids(page.rows)]
+        assert found == between[::-1]
+        assert {page.total for page in pages} == {5}
+
+
+def test_a_histogram_follows_what_another_instance_changes(backend: Backend):
+    ours, other = backend.open(), backend.open()
+    edges = [time.time(), time.time() + 1000, math.inf]
+    other.save_result("a", {}, 500)
+    eventually(lambda: ours.expiry_histogram(edges), [1, 0])
+    other.save_result("a", {}, 5000)
+    eventually(lambda: ours.expiry_histogram(edges), [0, 1])
+    other.delete_result("a")
+    eventually(lambda: ours.expiry_histogram(edges), [0, 0])
+
+
+# Seconds from an hour ahead, as exact as a Redis keeps them; many of them are equal.
+steps = st.integers(0, 12).map(lambda quarters: quarters / 4) | st.floats(0, 4).map(
+    lambda seconds: round(seconds, 3)
+)
+LONG_EXPIRED = -1e6
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    expiries=st.lists(st.none() | st.just(LONG_EXPIRED) | steps, max_size=12),
+    edges=st.lists(steps, max_size=6).map(sorted),
+)
+def test_a_histogram_counts_as_one_by_one_would(
+    backend: Backend, expiries: list[float | None], edges: list[float]
+):
+    start = an_hour_ahead()
+    ends = {
+        f"task-{number:02}": None if step is None else round(start + step, 3)
+        for number, step in enumerate(expiries)
+    }
+    places = [round(start + step, 3) for step in edges]
+    expected = [
+        [name for name, at in ends.items() if at is not None and low <= at < high]
+        for low, high in pairwise(places)
+    ]
+    backend.put_results(ends)
+    store = backend.open()
+    settled(store)
+    assert store.expiry_histogram(places) == list(map(len, expected))
+    assert [expiring_between(store, *pair) for pair in pairwise(places)] == expected
+    store.close()
+
+
 def test_the_facets_are_what_results_hold(forty_results: Store):
     assert forty_results.result_facets() == {
         "agent": ["agent-0", "agent-1"],
@@ -1406,9 +1536,13 @@ def every_question(store: Store) -> Iterator[Callable[[], object]]:
             yield lambda order=order, life=life: store.result_page(
                 ResultQuery(order=order, life=life, text="a", within=60)
             )
+            yield lambda order=order, life=life: store.result_page(
+                ResultQuery(order=order, life=life, expires_from=1, expires_before=2e9)
+            )
     yield lambda: store.agents_by_name([("t", "a"), ("t", "absent")])
     yield lambda: store.results_by_id(["task:1*", "orphan", "expired"])
     yield lambda: store.expiring(60)
+    yield lambda: store.expiry_histogram([0, 1, math.inf])
     yield store.result_facets
     yield lambda: store.metrics_after(None)
     yield lambda: store.metrics_after(None, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,6 +25,7 @@ _NODES = 2000  # more would be slow to read for a browser and for a person
 _DEEPEST = 40
 _LONG_TEXT = 2000
 _LONGEST_QUERY = 2000  # characters: servers and proxies refuse addresses of a few thousand
+_CLOCKS = 500  # the half hours that pages show again and again
 _TIME_KEYS = ("_omnidaemon_start_time",)
 
 
@@ -140,6 +142,19 @@ def moment(at: Moment, never: str = "never") -> SafeString | str:
     )
 
 
+@register.simple_tag
+@lru_cache(_CLOCKS)
+def clock(at: float, until: float | None = None) -> SafeString:
+    """The time of a day that is told elsewhere, or a span of it; the script shows it in the
+    viewer's zone."""
+    if until is not None:
+        return format_html("{}–{}", clock(at), clock(until))
+    told = _utc(at)
+    return format_html(
+        '<time datetime="{}" data-clock>{}</time>', told.isoformat(), told.strftime("%H:%M")
+    )
+
+
 @register.simple_tag(takes_context=True)
 def age(context: dict[str, Any], at: Moment, never: str = "never") -> SafeString | str:
     """How long ago, which the script keeps counting; a time in the future is said to be one."""
@@ -195,6 +210,15 @@ def query(context: dict[str, Any], **changes: Any) -> str:
         else:
             params[name] = str(value)
     return f"?{params.urlencode()}" if params else "?"
+
+
+@register.simple_tag(takes_context=True)
+def query_start(context: dict[str, Any], *without: str) -> str:
+    """The present address's query but for some parameters, for others to be written after it."""
+    params = context["request"].GET.copy()
+    for name in without:
+        params.pop(name, None)
+    return f"?{params.urlencode()}&" if params else "?"
 
 
 @register.filter

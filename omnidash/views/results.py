@@ -10,15 +10,17 @@ from itertools import chain
 
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.functional import SimpleLazyObject
 
 from omnidash import downloads
 from omnidash.downloads import moment
+from omnidash.expiry import forecast
 from omnidash.htmx import page
 from omnidash.queries import PAGE_ROWS, Pager, ResultsQuery
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref
-from storage.base import Counts, Page, RecordNotFound, ResultQuery
+from storage.base import Counts, Page, RecordNotFound, ResultQuery, Store
 from storage.records import Result, doubled_keys, to_text
 
 _SEARCH = 0.1  # seconds that a look may search payloads for text
@@ -33,24 +35,29 @@ def results(request: StoreRequest, store: str) -> HttpResponseBase:
     if asked.value("format"):
         return _download(request, query)
     found = entry.store.result_page(query)
-    facets = entry.store.result_facets()
     sections = Sections()
     context = {
         "asked": asked,
         "found": found,
         "exact": list(entry.store.results_by_id([text]).values()) if text else [],
         "counts": sections.read("counts", entry.counts, Counts()),
-        "expiring": entry.store.expiring(3600),
+        "forecast": forecast(entry.store, time.time(), asked.expires),
         "unread": sections.troubles,
         "pager": Pager(asked.offset, len(found.rows), found.total),
-        "facets": {name: values[:_SUGGESTIONS] for name, values in facets.items()},
+        "facets": SimpleLazyObject(lambda: _facets(entry.store)),
         "filtered": asked.filters,
     }
-    return page(request, "results/index.html", "results/_table.html", context)
+    return page(request, "results/index.html", "results/_board.html", context)
+
+
+def _facets(store: Store) -> dict[str, list[str]]:
+    """Suggestions for the filter, which only the whole page has."""
+    return {name: values[:_SUGGESTIONS] for name, values in store.result_facets().items()}
 
 
 def _query(asked: ResultsQuery) -> ResultQuery:
     within = asked.value("within")
+    expires_from, expires_before = asked.expires
     return ResultQuery(
         order=asked.value("order"),
         agent=asked.cleaned_data.get("agent") or None,
@@ -58,6 +65,8 @@ def _query(asked: ResultsQuery) -> ResultQuery:
         status=asked.cleaned_data.get("status") or None,
         text=asked.value("q"),
         within=within * 60 if within else None,
+        expires_from=expires_from,
+        expires_before=expires_before,
         life=asked.value("life"),
         offset=asked.offset,
         limit=PAGE_ROWS,

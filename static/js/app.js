@@ -99,8 +99,10 @@
   let asked = false;
   const rowsOf = (part) => [...part.querySelectorAll("tbody > tr[id]")].map((row) => row.id);
 
+  const listOf = (live) => live.querySelector("tbody:has(> tr[id])");
+
   function reading(live) {
-    const rows = live.querySelector("tbody:has(> tr[id])");
+    const rows = listOf(live);
     return Boolean(rows) && (rows.matches(":hover") || rows.contains(document.activeElement)
       || rows.getBoundingClientRect().top < 0);
   }
@@ -165,11 +167,14 @@
   const ZONE = "omnidash-zone"; // "UTC" if the reader chose it, remembered
   const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
   let full = null;
+  let hours = null;
 
   function chooseZone(name) {
+    const timeZone = name || undefined;
     document.documentElement.dataset.zone = name;
     try { localStorage.setItem(ZONE, name); } catch { /* private window */ }
-    full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", timeZone: name || undefined });
+    full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", timeZone });
+    hours = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone });
     document.dispatchEvent(new Event("omnidash:zone"));
   }
 
@@ -203,6 +208,7 @@
       if (Number.isNaN(at)) return;
       const passed = (now - at) / 1000;
       if (element.hasAttribute("data-moment")) show(element, full.format(at));
+      else if (element.hasAttribute("data-clock")) show(element, hours.format(at));
       else if (element.hasAttribute("data-age")) {
         show(element, passed < -2 ? `${inUnits(-passed)} ahead` : `${inUnits(passed)} ago`);
       } else if (element.hasAttribute("data-left")) {
@@ -257,7 +263,7 @@
     if (!event.target.closest("[data-live-new]")) return;
     asked = true;
     // The button goes away, and the focus should not go with it.
-    root().querySelector("[tabindex]")?.focus({ preventScroll: true });
+    listOf(root())?.closest("[tabindex]")?.focus({ preventScroll: true });
     refresh();
   });
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from bisect import bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from storage.base import Page, RecordNotFound, ResultQuery
@@ -63,18 +64,34 @@ class ResultIndex:
     def expiring(self, now: float, within: float) -> int:
         return bisect_right(self._times, now + within) - self.expired(now)
 
+    def histogram(self, edges: Sequence[float], now: float) -> list[int]:
+        gone = self.expired(now)
+        places = [max(gone, bisect_left(self._times, edge)) for edge in edges]
+        return [high - low for low, high in pairwise(places)]
+
     def keys(self, query: ResultQuery, now: float) -> list[str]:
         """The keys of a state of life, in order."""
-        gone = self.expired(now)
-        if query.life == "expired":
-            return self._in_order(self.soonest[:gone], query)
         if query.life == "forever":
-            return self.forever if query.within is None else []
+            return [] if query.by_expiry else self.forever
+        if query.life == "expired" or query.by_expiry:
+            found = self._in_order(self.soonest[self._span(query, now)], query)
+        else:
+            found = self._live(self.expired(now), query)
+        if query.life == "unreadable":
+            return [key for key in found if key in self.problems]
+        return found
+
+    def _span(self, query: ResultQuery, now: float) -> slice:
+        """The stretch of `soonest` that the query's state of life and times keep."""
+        gone = self.expired(now)
+        first, last = (0, gone) if query.life == "expired" else (gone, len(self._times))
         if query.within is not None:
-            last = bisect_right(self._times, now + query.within)
-            return self._in_order(self.soonest[gone:last], query)
-        found = self._live(gone, query)
-        return [key for key in found if key in self.problems] if query.life else found
+            last = min(last, bisect_right(self._times, now + query.within))
+        if query.expires_from is not None:
+            first = max(first, bisect_left(self._times, query.expires_from))
+        if query.expires_before is not None:
+            last = min(last, bisect_left(self._times, query.expires_before))
+        return slice(first, last)
 
     def _live(self, gone: int, query: ResultQuery) -> list[str]:
         if query.order == "expiring":
@@ -254,6 +271,9 @@ class JsonResults(JsonFiles):
 
     def expiring(self, within: float) -> int | None:
         return self._results.document().derive(ResultIndex).expiring(time.time(), within)
+
+    def expiry_histogram(self, edges: Sequence[float]) -> list[int] | None:
+        return self._results.document().derive(ResultIndex).histogram(edges, time.time())
 
     def result_facets(self) -> dict[str, list[str]]:
         values = self._results.document().derive(FacetIndex).values

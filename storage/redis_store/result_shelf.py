@@ -103,7 +103,7 @@ class Order:
 
     def below(self, number: float) -> int:
         """How many are less than this number."""
-        return bisect_left(self.items(), number, key=lambda item: item[0])
+        return bisect_left(self.items(), (number,))
 
     def __len__(self) -> int:
         return len(self._items) + len(self._added) - len(self._removed)

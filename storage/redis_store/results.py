@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from storage.base import Page, RecordNotFound, ResultQuery
@@ -14,7 +16,7 @@ from storage.records import RAW_LIMIT, Result, parse_json, read_result, to_bytes
 from storage.redis_store.client import Command, ResponseError
 from storage.redis_store.part import RedisPart
 from storage.redis_store.result_reading import WHOLE, kinds, read_entries
-from storage.redis_store.result_shelf import Entry, Filter
+from storage.redis_store.result_shelf import Entry, Filter, Order
 
 _SEARCHED_AT_ONCE = 8 * 1024 * 1024  # bytes read in one round trip of a text search
 _REFILLS = 4  # times that a page is filled up when rows turn out to be gone
@@ -102,16 +104,16 @@ class ResultPart(RedisPart):
         if query.life == "expired":  # Redis has removed those
             return [], 0
         index = self._index
-        horizon = time.time() + self._expiries.skew() + (query.within or 0)
+        skew = self._expiries.skew()
         with index.lock:
             view = index.shelf.view(Filter(query.agent, query.topic, query.status, query.life))
             soon = view.expiring.items()
-            if query.within is not None:
-                soon = soon[: view.expiring.up_to(horizon)]
+            if query.by_expiry:
+                soon = soon[_span(view.expiring, query, skew)]
             if query.order == "expiring":
                 stretch = soon[offset : offset + limit]
                 return [task_id for _, task_id in stretch], len(soon)
-            if query.within is None:
+            if not query.by_expiry:
                 items = view.newest.items()
                 end = max(0, len(items) - offset)
                 return [task_id for _, task_id in items[max(0, end - limit) : end][::-1]], len(
@@ -224,10 +226,31 @@ class ResultPart(RedisPart):
             horizon = time.time() + self._expiries.skew() + within
             return self._index.shelf.view(Filter()).expiring.up_to(horizon)
 
+    def expiry_histogram(self, edges: Sequence[float]) -> list[int] | None:
+        self._index.look()
+        skew = self._expiries.skew()
+        with self._index.lock:
+            if not self._index.complete:
+                return None
+            expiring = self._index.shelf.view(Filter()).expiring
+            gone = expiring.up_to(time.time() + skew)
+            places = [max(gone, expiring.below(edge + skew)) for edge in edges]
+        return [high - low for low, high in pairwise(places)]
+
     def result_facets(self) -> dict[str, list[str]]:
         self._index.look()
         with self._index.lock:
             return {name: sorted(found) for name, found in self._index.shelf.facets.items()}
+
+
+def _span(expiring: Order, query: ResultQuery, skew: float) -> slice:
+    """The stretch of an order by expiry that the query's times keep."""
+    first = 0 if query.expires_from is None else expiring.below(query.expires_from + skew)
+    end = math.inf if query.expires_before is None else query.expires_before
+    last = expiring.below(end + skew)  # what never expires comes after all that do
+    if query.within is not None:
+        last = min(last, expiring.up_to(time.time() + skew + query.within))
+    return slice(first, last)
 
 
 def _row(entry: Entry, skew: float) -> Result:
