@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
-from omnidash.templatetags.show import duration
+from omnidash.text import duration
 
 WINDOW = 3 * 3600.0  # seconds of samples that make up the present
 _FEWEST, _SHORTEST = 10, 600.0  # samples, and seconds between first and last, that are enough

@@ -46,7 +46,9 @@ class Query(forms.Form):
     @property
     def filters(self) -> bool:
         """Whether anything narrows the list."""
-        neutral = {"page", "format", "order", "deep"}
+        neutral = {
+            "page", "format", "order", "deep", "range", "from", "to", "compare", "draw", "of",
+        }  # fmt: skip
         return any(found for name, found in self.cleaned_data.items() if name not in neutral)
 
     @property

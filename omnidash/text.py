@@ -56,6 +56,16 @@ def _picture(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"⟨U+{code:04X}⟩"
 
 
+def duration(seconds: float) -> str:
+    """In its two largest units: 3 d 4 h, 12 min, 41 s."""
+    whole = int(seconds)
+    for size, unit, rest_size, rest_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= size:
+            rest = whole % size // rest_size
+            return f"{whole // size} {unit}" + (f" {rest} {rest_unit}" if rest else "")
+    return f"{whole // 60} min" if whole >= 60 else f"{whole} s"
+
+
 _LONGEST_REF = 1000  # characters: servers and proxies refuse addresses of a few thousand
 _DIGEST = "!"  # begins the address of names that would make a longer one
 _FEWEST = 150  # characters that may do so: each takes at most 4 bytes, and those a third more

@@ -101,18 +101,8 @@ def seconds(value: float | None) -> str:
 
 @register.filter
 def duration(value: float | None) -> str:
-    """A long duration in its two largest units: 3 d 4 h, 12 min, 41 s."""
-    if value is None:
-        return UNKNOWN
-    whole = int(value)
-    for size_, unit, rest_size, rest_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-    ):
-        if whole >= size_:
-            rest = whole % size_ // rest_size
-            return f"{whole // size_} {unit}" + (f" {rest} {rest_unit}" if rest else "")
-    return f"{whole // 60} min" if whole >= 60 else f"{whole} s"
+    """A long duration in its two largest units."""
+    return UNKNOWN if value is None else text.duration(value)
 
 
 _FAR = "after the year 2100"

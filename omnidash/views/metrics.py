@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
 
 from django.http import HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 
-from omnidash.charts import ALL, NUMBERS, Charts, Drawing
+from omnidash.charts import ALL, LATENCIES, NUMBERS, Charts, Drawing
+from omnidash.downloads import Columns, download, moment
 from omnidash.history import answers
 from omnidash.history.answers import Figures
 from omnidash.htmx import page, unchanged
@@ -17,9 +22,30 @@ _ERRORS = 8
 _CHANGES = 8
 
 
-def metrics(request: StoreRequest, store: str) -> HttpResponse:
+_COLUMNS: Columns[Figures] = {
+    "topic": lambda row: row.topic,
+    "agent": lambda row: row.agent,
+    "received": lambda row: row.received,
+    "processed": lambda row: row.processed,
+    "failed": lambda row: row.failed,
+    "success_rate": lambda row: row.success_rate,
+    "mean_seconds": lambda row: row.mean,
+    "p50_seconds": lambda row: row.p50,
+    "p95_seconds": lambda row: row.p95,
+    "p99_seconds": lambda row: row.p99,
+    "max_seconds": lambda row: row.max,
+    "last_seen_at": lambda row: moment(row.last_seen),
+}
+
+
+def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
     entry, asked = request.entry, MetricsQuery.read(request.GET)
     drawing = _drawing(entry, asked)
+    if asked.value("format"):
+        found, _ = answers.by_agent(
+            drawing.source, drawing.span, drawing.whom, asked.value("order")
+        )
+        return download(request, "metrics", _COLUMNS, found)
     counts = entry.counts()
     version = f"{drawing.version}.{counts.metrics}.{entry.history.behind}.{entry.history.aside}"
     same = unchanged(request, version)
@@ -82,25 +108,42 @@ def points(request: StoreRequest, store: str) -> HttpResponse:
     return JsonResponse(drawing.columns(drawing.since(known)))
 
 
-def numbers(request: StoreRequest, store: str) -> HttpResponse:
+def numbers(request: StoreRequest, store: str) -> HttpResponseBase:
     """What the charts draw, as a table, newest first."""
     asked = MetricsQuery.read(request.GET)
     drawing = _drawing(request.entry, asked)
     columns = drawing.columns()
     agents = columns["agents"]
-    per_agent = [*agents["columns"], agents["rest"]]
-    rows = zip(*(columns[name] for name in ("times", *NUMBERS)), *per_agent, strict=True)
-    context = {
-        "asked": asked,
-        "span": drawing.span,
-        "agents": agents["names"],
-        "rows": [
-            {
-                "at": row[0],
-                **dict(zip(NUMBERS, row[1:], strict=False)),
-                "agents": row[1 + len(NUMBERS) :],
-            }
-            for row in list(rows)[::-1]
-        ],
-    }
+    rows = [
+        {
+            "at": row[0],
+            **dict(zip(NUMBERS, row[1:], strict=False)),
+            "agents": row[1 + len(NUMBERS) :],
+        }
+        for row in zip(
+            *(columns[name] for name in ("times", *NUMBERS)),
+            *agents["columns"],
+            agents["rest"],
+            strict=True,
+        )
+    ][::-1]
+    if asked.value("format"):
+        return download(request, "numbers", _number_columns(agents["names"]), rows)
+    context = {"asked": asked, "span": drawing.span, "agents": agents["names"], "rows": rows}
     return page(request, "metrics/numbers.html", "metrics/_numbers.html", context)
+
+
+def _number_columns(agents: list[str]) -> Columns[dict[str, Any]]:
+    columns: dict[str, Callable[[dict[str, Any]], Any]] = {"from": lambda row: moment(row["at"])}
+    for name in NUMBERS:
+        unit = "_seconds" if name in LATENCIES else ""
+        columns[f"{name}{unit}"] = itemgetter(name)
+    for place, agent in enumerate([*agents, "other agents"]):
+        # Two agents of different topics may have one name.
+        label = f"ended: {agent}" if agents.count(agent) < 2 else f"ended: {agent} ({place + 1})"
+        columns[label] = _of_agent(place)
+    return columns
+
+
+def _of_agent(place: int) -> Callable[[dict[str, Any]], Any]:
+    return lambda row: row["agents"][place]
