@@ -28,7 +28,7 @@ DocumentT = TypeVar("DocumentT", bound=Document)
 AnswerT = TypeVar("AnswerT")
 
 _ATTEMPTS = 5
-_FORMER = "former "
+_FORMER, _PREVIOUS = "former ", "previous "  # what a version replaced: others', or our own
 
 
 class JsonFiles(Store):
@@ -84,15 +84,23 @@ class JsonFiles(Store):
     def owner(self) -> Owner:
         """Whether a running OmniDaemon owns the directory, with the evidence."""
         files.check_directory(self.directory)
-        ours = self._our_writes()
-        changes = {
-            file.name: status.st_mtime
-            for file in self._files
-            if (status := self._status(file)) and ours.get(file.name) != files.signature_of(status)
-        }
+        for _ in range(_ATTEMPTS):
+            ours = self._our_writes()
+            changes = self._changes_of_others(ours)
+            if not changes or ours == self._our_writes():
+                break  # else another process of ours has written between the two looks
         before_ours = ours.get(_FORMER + self._config.name)
         stopped = changes.get(self._config.name, before_ours and before_ours[1] / 1e9)
         return judge(self._config_if_readable(), changes, stopped, time.time())
+
+    def _changes_of_others(self, ours: Mapping[str, Signature]) -> dict[str, float]:
+        return {
+            file.name: status.st_mtime
+            for file in self._files
+            if (status := self._status(file))
+            and files.signature_of(status)
+            not in (ours.get(file.name), ours.get(_PREVIOUS + file.name))
+        }
 
     @contextmanager
     def owner_stated_stopped(self) -> Iterator[None]:
@@ -123,8 +131,8 @@ class JsonFiles(Store):
             )
 
     def _our_writes(self) -> dict[str, Signature]:
-        """The versions that we wrote ourselves: they are no sign of a runner. Under a former name
-        is the last one of others that we replaced, which dates a clean stop."""
+        """The versions that we wrote ourselves: they are no sign of a runner. The last one of
+        others that we replaced dates a clean stop."""
         try:
             found = files.read_generation(os.path.join(self.directory, files.LOCK_NAME))
             noted = json.loads(found[0]) if found else {}
@@ -135,11 +143,13 @@ class JsonFiles(Store):
     def _note_our_write(
         self, lock: int, name: str, signature: Signature, was: Signature | None
     ) -> None:
+        """Before it is moved into place, so that at any moment the file is one that is noted."""
         ours = self._our_writes()
-        if was is not None and was != ours.get(name):
-            ours[_FORMER + name] = was
+        if was is not None:
+            own = was in (ours.get(name), ours.get(_PREVIOUS + name))
+            ours[(_PREVIOUS if own else _FORMER) + name] = was
         noted = json.dumps({**ours, name: signature}).encode("ascii")
-        os.ftruncate(lock, os.pwrite(lock, noted, 0))
+        os.pwrite(lock, noted.ljust(os.fstat(lock).st_size), 0)  # whole for a reader at any moment
 
     # Changing a file
 
@@ -176,13 +186,14 @@ class JsonFiles(Store):
             if (files.signature_of(present) if present else None) != was:
                 return False
             with files.errors_of_writing(file.path):
+                if not self._as_runner:
+                    signature = files.signature_of(os.lstat(beside))
+                    self._note_our_write(lock, file.name, signature, was)
                 status = files.move_into_place(beside, file.path, durable)
         finally:
             if os.path.exists(beside):
                 os.unlink(beside)
         file.remember(document, status)
-        if not self._as_runner:
-            self._note_our_write(lock, file.name, files.signature_of(status), was)
         return True
 
     @staticmethod
