@@ -123,6 +123,17 @@ def test_the_cursor_of_a_store_outlives_all_else(source: Source) -> None:
     assert Source.objects.get() == source
 
 
+def test_deleting_rows_and_sources_forgets_everything(source: Source) -> None:
+    """As docs/history.md says."""
+    rollup(subject(source, "a", last_seen=NOW), DAY, int(NOW))
+    mark(source, 0).save()
+    Gap.objects.create(source=source, start=0.0, end=NOW)
+    gauges.note(source, {gauges.METRICS: 1.0}, NOW)
+    Rollup.objects.all().delete()
+    Source.objects.all().delete()
+    assert not any(model.objects.exists() for model in (Subject, Rollup, Mark, Gap, Gauge, Source))
+
+
 def test_there_is_nothing_to_do_twice(source: Source) -> None:
     owner = subject(source, "a", last_seen=1.0)
     for level in LEVELS:
