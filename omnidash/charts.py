@@ -11,17 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omnidash.history import answers
+from omnidash.history import answers, errors
 from omnidash.history.answers import EVERYTHING, Points, Whom
+from omnidash.history.errors import Failure
 from omnidash.history.levels import Span
 from omnidash.models import Source
-from omnidash.text import printable
+from omnidash.text import masked_text, printable, ref
 
 COUNTS = ("received", "processed", "failed")
 LATENCIES = ("p50", "p95", "p99", "max")
 NUMBERS = (*COUNTS, "failure_rate", *LATENCIES, "in_flight")
 _MARKS = 200
-_LONGEST = 80  # characters of a name in a legend
+_KINDS = 8  # kinds of failure that have a line of their own
+_LONGEST = 60  # characters of a name in a legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,21 @@ FAILURES = Chart("failure", "Failure rate")
 LATENCY = Chart("latency", "Latency")
 FLIGHT = Chart("flight", "In flight")
 AGENTS = Chart("agents", "Tasks ended, by agent")
-
+ERRORS = Chart("errors", "Failed tasks, by kind of failure", "span-12")
 
 ALL = (TASKS, FAILURES, LATENCY, FLIGHT, AGENTS)
+"""Those of the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """The charts of a page: `query` is that of their range, `period` says it in words."""
+    """The charts of a page: `query` is that of their range, `period` says it in words, and `page`
+    (a URL name) shows what the reader selects of it."""
 
     query: str
     period: str
     shown: tuple[Chart, ...]
+    page: str = "metrics"
 
     @property
     def draw(self) -> str:
@@ -59,13 +64,15 @@ class Charts:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One look at a span: whose, and whether the span before it is drawn beside."""
+    """One look at a span: whose, and whether the span before it is drawn beside. `text` restricts
+    the kinds of failure to those that hold it."""
 
     source: Source
     span: Span
     whom: Whom = EVERYTHING
     compare: bool = False
     charts: tuple[Chart, ...] = ALL
+    text: str = ""
 
     @property
     def version(self) -> str:
@@ -102,6 +109,7 @@ class Drawing:
             "times": list(self.span.times)[first:],
             **self._numbers(points, first),
             "agents": self._agents(points, first) if AGENTS in self.charts else None,
+            "errors": self._errors(points, first) if ERRORS in self.charts else None,
             "before": self._before(first) if self.compare else None,
             "gaps": answers.gaps(self.source, self.span),
             "marks": [
@@ -122,22 +130,45 @@ class Drawing:
     def _agents(self, points: Points, first: int) -> dict[str, Any]:
         """Tasks ended, of the agents with most of them and of all others together."""
         busiest = answers.busiest(self.source, self.span, self.whom)
-        columns = [column for _, column in busiest]
-        rest = [
-            None if tally is None else tally.ended - sum(column[place] for column in columns)
-            for place, tally in enumerate(points.tallies)
-        ]
-        return {
-            "names": [agent_label(*agent) for agent, _ in busiest],
-            "columns": [
-                [
-                    None if tally is None else ended
-                    for tally, ended in zip(points.tallies, column, strict=True)
-                ][first:]
-                for column in columns
-            ],
-            "rest": rest[first:],
-        }
+        names = {ref(*agent): agent_label(*agent) for agent, _ in busiest}
+        return _parts(names, [column for _, column in busiest], points.ended, first)
+
+    def _errors(self, points: Points, first: int) -> dict[str, Any]:
+        """Tasks failed, of the most frequent kinds of failure and of all others together."""
+        found = errors.failures(self.source, self.span, self.whom)
+        whole = points.column("failed")
+        if self.text:
+            found = errors.holding(self.text, found)
+            every = [subject for failure in found for subject in failure.subjects]
+            (whole,) = errors.over_time(self.source, self.span, [every])
+        shown = found[:_KINDS]
+        names = {str(failure.id): error_label(failure) for failure in shown}
+        columns = errors.over_time(self.source, self.span, [one.subjects for one in shown])
+        return _parts(names, columns, whole, first)
+
+
+def _parts(
+    names: dict[str, str],
+    columns: Sequence[Sequence[int | None]],
+    whole: Sequence[int | None],
+    first: int,
+) -> dict[str, Any]:
+    """Columns, named by what tells them apart, and what is left of the whole without them; None
+    wherever the whole is unknown."""
+    known = [
+        [None if total is None else count for count, total in zip(column, whole, strict=True)]
+        for column in columns
+    ]
+    rest = [
+        None if total is None else total - sum(column[place] or 0 for column in columns)
+        for place, total in enumerate(whole)
+    ]
+    return {
+        "keys": list(names),
+        "names": list(names.values()),
+        "columns": [column[first:] for column in known],
+        "rest": rest[first:],
+    }
 
 
 def numbers(points: Points) -> dict[str, Sequence[Any]]:
@@ -153,7 +184,15 @@ def numbers(points: Points) -> dict[str, Sequence[Any]]:
 
 
 def agent_label(topic: str, agent: str) -> str:
-    name = agent or "(no agent)"
+    return _label(agent or "(no agent)")
+
+
+def error_label(failure: Failure) -> str:
+    parts = (masked_text(failure.error_type), failure.message)
+    return _label(": ".join(part for part in parts if part) or "(no message)")
+
+
+def _label(name: str) -> str:
     return printable(name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…")
 
 

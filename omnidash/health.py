@@ -164,7 +164,7 @@ def attention(
         level: Level = "bad" if share > 0.1 else "warn"
         tasks = _plural(lately.failed, "task")
         text = f"failed in the last hour, {share:.1%} of those that ended"
-        lines.append(Attention(level, tasks, text, "", "metrics", at=lately.last_seen))
+        lines.append(Attention(level, tasks, text, "", "errors", "range=1h", at=lately.last_seen))
     if expiring:
         results = _plural(expiring, "result")
         verb = "expires" if expiring == 1 else "expire"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from django import forms
 from django.http import QueryDict
 
-from omnidash.charts import ALL, Chart
+from omnidash.charts import ALL, ERRORS, Chart
 from omnidash.health import STATES
 from omnidash.history.answers import Whom
 from omnidash.history.levels import DAY, HOUR, MINUTE, Span, last, span
@@ -142,6 +142,15 @@ class RangeQuery(Query):
         named = not self.cleaned_data.get("from") and not self.cleaned_data.get("to")
         return self.value("range") if named else ""
 
+    def of_charts(self, *more: str) -> str:
+        """The query of the charts over this range: what tells it, and fields of these names."""
+        found = QueryDict(mutable=True)
+        for name in ("from", "to", "topic", "agent", "of", *more):
+            if self.cleaned_data.get(name):
+                found[name] = self.data[name]
+        found["range"] = self.value("range")
+        return found.urlencode()
+
 
 def _agent(address: str, store: Store) -> tuple[str, ...]:
     try:
@@ -172,7 +181,21 @@ class MetricsQuery(RangeQuery):
     @property
     def charts(self) -> tuple[Chart, ...]:
         kinds = self.value("draw").split(",")
-        return tuple(chart for chart in ALL if chart.kind in kinds) or ALL
+        return tuple(chart for chart in (*ALL, ERRORS) if chart.kind in kinds) or ALL
+
+
+class PointsQuery(MetricsQuery):
+    """What charts draw; of the kinds of failure those that hold the text `q`."""
+
+    q = forms.CharField(required=False, max_length=128)
+
+
+class ErrorsQuery(RangeQuery):
+    q = forms.CharField(required=False, max_length=128)
+    order = forms.ChoiceField(
+        required=False, choices=[("count", "most frequent first"), ("newest", "newest first")]
+    )
+    defaults = {"range": "24h", "order": "count"}
 
 
 class ConfigQuery(Query):

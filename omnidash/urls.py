@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from omnidash.views import agents, config, door, metrics, overview, results, storage
+from omnidash.views import agents, config, door, errors, metrics, overview, results, storage
 
 # Pages of one store; the lead part of their address is the store's name.
 store_urlpatterns = [
@@ -17,6 +17,7 @@ store_urlpatterns = [
     path("metrics/", metrics.metrics, name="metrics"),
     path("metrics/points", metrics.points, name="metrics-points"),
     path("metrics/numbers", metrics.numbers, name="metrics-numbers"),
+    path("errors/", errors.errors, name="errors"),
     path("storage/", storage.storage, name="storage"),
     path("config/", config.config, name="config"),
 ]

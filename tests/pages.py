@@ -19,6 +19,7 @@ PAGES = {
     "agents": "agents/",
     "results": "results/",
     "metrics": "metrics/",
+    "errors": "errors/",
     "storage": "storage/",
     "config": "config/",
 }

@@ -136,21 +136,6 @@ class Whom:
 EVERYTHING = Whom()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Failures of one type and message: how many in the span, of which agents; when the first and
-    the newest ever were, and the newest as examples."""
-
-    error_type: str
-    message: str
-    count: int
-    agents: list[Agent]
-    first_seen: float | None
-    last_seen: float | None
-    subjects: list[int]
-    examples: list[Recent]
-
-
 # Series
 
 
@@ -159,7 +144,7 @@ def points(source: Source, span: Span, whom: Whom = EVERYTHING) -> Points:
 
 
 def _points_of(source: Source, span: Span, subjects: Sequence[int]) -> Points:
-    found = Points(span, list(_nothing(source, span)))
+    found = Points(span, list(nothing(source, span)))
     for _, start, tally in rows.of_subjects(subjects, _part(span)):
         found.add(start, tally)
     return found
@@ -173,7 +158,7 @@ _ZERO = Tally()
 """Shared by all intervals without events, and so never changed."""
 
 
-def _nothing(source: Source, span: Span) -> Iterable[Tally | None]:
+def nothing(source: Source, span: Span) -> Iterable[Tally | None]:
     """Zero where everything was read, None before that began and where events were missed."""
     unread = gaps(source, span)
     for start in span.times:
@@ -187,9 +172,9 @@ def of_agents(source: Source, span: Span, agents: Iterable[Agent]) -> dict[Agent
     """The points of each of the agents, at the cost of these alone."""
     keys = {key_of(source, Subject.Kind.AGENT, (*agent, "", "")): agent for agent in agents}
     known = rows.subjects(keys)
-    nothing = list(_nothing(source, span))
+    zeros = list(nothing(source, span))
     found = {
-        agent: Points(span, list(nothing), known[key].last_seen if key in known else None)
+        agent: Points(span, list(zeros), known[key].last_seen if key in known else None)
         for key, agent in keys.items()
     }
     agents_by_id = {seen.id: keys[key] for key, seen in known.items()}
@@ -264,34 +249,6 @@ def busiest(
     agents, _ = rows.agents(source.pk, parts, whom.topic, whom.agent, "ended", 0, limit)
     columns = rows.ended([row.subject for row in agents], span)
     return [((row.topic, row.agent), columns[row.subject]) for row in agents if row.tally.ended]
-
-
-def failures(source: Source, span: Span, whom: Whom = EVERYTHING) -> list[Failure]:
-    """By type and message, most frequent first."""
-    kinds: dict[tuple[str, str], list[rows.ErrorSums]] = {}
-    for row in rows.errors(source.pk, list(cover(span)), whom.topic, whom.agent):
-        kinds.setdefault((row.error_type, row.message), []).append(row)
-    found = [_failure(kind, of_kind) for kind, of_kind in kinds.items()]
-    return sorted(found, key=lambda one: (-one.count, one.error_type, one.message))
-
-
-def _failure(kind: tuple[str, str], of_kind: list[rows.ErrorSums]) -> Failure:
-    examples = [example for row in of_kind for example in parse(row.recent)]
-    examples.sort(key=lambda example: example.at, reverse=True)
-    return Failure(
-        *kind,
-        count=sum(row.count for row in of_kind),
-        agents=[(row.topic, row.agent) for row in of_kind],
-        first_seen=min((row.first_seen for row in of_kind if row.first_seen), default=None),
-        last_seen=max((row.last_seen for row in of_kind if row.last_seen), default=None),
-        subjects=[row.subject for row in of_kind],
-        examples=examples[:5],
-    )
-
-
-def failures_over_time(source: Source, span: Span, failure: Failure) -> Points:
-    """Its failures in each step."""
-    return _points_of(source, span, failure.subjects)
 
 
 def recent(source: Source, agent: Agent) -> list[Recent]:

@@ -75,6 +75,15 @@ def last(seconds: float, now: float, points: int = POINTS) -> Span:
     return Span(end - math.ceil(seconds / found.step) * found.step, end, found.step)
 
 
+def coarser(whole: Span, points: int) -> Span:
+    """The span in steps that make at most so many points; its first and last may reach further."""
+    if whole.seconds <= points * whole.step:
+        return whole
+    step = next((step for step in STEPS if whole.seconds <= points * step), STEPS[-1])
+    first = whole.start // step * step
+    return Span(first, math.ceil(whole.end / step) * step, step)
+
+
 def cover(whole: Span) -> Iterator[tuple[int, int, int]]:
     """(level, start, end) of whole intervals, as coarse as they come, that make up the span."""
     usable = [level for level in reversed(LEVELS) if level >= level_of(whole.step)]

@@ -9,6 +9,7 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any
 
+from omnidash.text import masked_text
 from storage.records import Metric
 
 NEWEST = 10  # events that are kept of a subject
@@ -51,10 +52,12 @@ def noted(before: Seen, events: Sequence[Metric]) -> Seen:
 
 
 def _kept(event: Metric) -> list[Any]:
-    """In the order of the fields of Recent."""
+    """In the order of the fields of Recent. Secrets are hidden before the message is cut, as half
+    of one would not be known for what it is."""
+    error = masked_text(event.error[: 4 * _LONGEST])[:_LONGEST]
     return [
         event.event[:80], event.task_id[:1000], event.timestamp, event.seconds,
-        event.error_type[:200], event.error[:_LONGEST],
+        event.error_type[:200], error,
     ]  # fmt: skip
 
 

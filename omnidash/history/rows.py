@@ -126,7 +126,6 @@ class ErrorSums:
     message: str
     first_seen: float | None
     last_seen: float | None
-    recent: str
     count: int
 
 
@@ -204,8 +203,8 @@ def errors(
     sums, places = _added(parts)
     chosen, wanted = _chosen(source, Subject.Kind.ERROR, topic, agent)
     query = (
-        "SELECT subject_id, topic, agent, error_type, message, first_seen, last_seen, recent, "
-        f"failed FROM ({sums}) AS sums JOIN omnidash_subject ON id = subject_id WHERE {chosen}"
+        "SELECT subject_id, topic, agent, error_type, message, first_seen, last_seen, failed "
+        f"FROM ({sums}) AS sums JOIN omnidash_subject ON id = subject_id WHERE {chosen}"
     )
     with connection.cursor() as cursor:
         cursor.execute(query, [*places, *wanted])
@@ -213,9 +212,9 @@ def errors(
     return [
         ErrorSums(
             subject, _name(topic), _name(agent), _name(kind), _name(message),
-            first, last, recent, int(count),
+            first, last, int(count),
         )
-        for subject, topic, agent, kind, message, first, last, recent, count in found
+        for subject, topic, agent, kind, message, first, last, count in found
     ]  # fmt: skip
 
 
@@ -254,3 +253,33 @@ def ended(subjects: Sequence[int], span: Span) -> dict[int, list[int]]:
         for subject, start, count in cursor.fetchall():
             columns[subject][(start - span.start) // span.step] += count
     return columns
+
+
+_FAILED = (
+    "WITH wanted(subject_id, place) AS (VALUES {places}) SELECT place, start, SUM(failed) "
+    # CROSS, so that SQLite goes from the subjects to their rows and not through all of the part.
+    "FROM wanted CROSS JOIN omnidash_rollup WHERE omnidash_rollup.subject_id = wanted.subject_id "
+    f"AND {_IN_PART} GROUP BY place, start"
+)
+
+
+def failed(groups: Sequence[Sequence[int]], span: Span) -> list[list[int]]:
+    """How many tasks of each group of subjects failed in each step."""
+    columns = [[0] * len(span.times) for _ in groups]
+    wanted = [(subject, place) for place, group in enumerate(groups) for subject in group]
+    part = level_of(span.step), span.start, span.end
+    for some in _portions(wanted):
+        query = _FAILED.format(places=", ".join(["(%s, %s)"] * len(some)))
+        with connection.cursor() as cursor:
+            cursor.execute(query, [*chain.from_iterable(some), *part])
+            for place, start, count in cursor.fetchall():
+                columns[place][(start - span.start) // span.step] += int(count)
+    return columns
+
+
+def recent(subjects: Sequence[int]) -> dict[int, str]:
+    """The newest events of each subject, as they are stored."""
+    found: dict[int, str] = {}
+    for some in _portions(subjects):
+        found |= dict(Subject.objects.filter(pk__in=some).values_list("pk", "recent"))
+    return found

@@ -48,6 +48,12 @@ def short(value: object, limit: int) -> str:
     return text.printable(found if len(found) <= limit else found[: limit - 1] + "…")
 
 
+@register.filter
+def masked(value: object) -> str:
+    """Free text from a store without the secrets in it; before it is cut."""
+    return text.masked_text(str(value))
+
+
 @register.simple_tag
 def ref(*parts: str) -> str:
     """The address segment of a record with these names."""
@@ -70,6 +76,11 @@ def percent(share: float | None) -> str:
     if rounded == 0 and share > 0:
         rounded = 0.1
     return f"{rounded:.0f}" if rounded in (0, 100) else f"{rounded:.1f}"
+
+
+@register.filter
+def share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 @register.filter

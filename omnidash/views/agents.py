@@ -16,6 +16,8 @@ from omnidash.charts import FLIGHT, LATENCY, TASKS, Charts
 from omnidash.downloads import Columns, download, every, moment
 from omnidash.history import answers
 from omnidash.history.answers import Figures, Points, Whom
+from omnidash.history.errors import details, failures
+from omnidash.history.histogram import histogram
 from omnidash.history.levels import DAY, last
 from omnidash.htmx import page
 from omnidash.models import Source
@@ -23,10 +25,12 @@ from omnidash.queries import PAGE_ROWS, AgentsQuery, Pager
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.text import from_ref, masked
+from omnidash.views.errors import stored_results
 from storage.base import AgentQuery, Page, RecordNotFound, ResultQuery
 from storage.records import Agent
 
 _RECENT = 10
+_KINDS = 8
 _POINTS = 48  # of a sparkline
 _AT_ONCE = 500  # agents whose figures are asked for together
 _TOPICS_SHOWN = 200  # a longer list of suggestions helps nobody
@@ -142,17 +146,24 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         if key not in health.SUBSCRIPTION_DEFAULTS
     ]
     newest = ResultQuery(topic=topic, agent=name, limit=_RECENT)
+    total = answers.points(source, span, Whom(topic, name)).total
+    kinds = failures(source, span, Whom(topic, name))
+    rows = details(source, span, kinds[:_KINDS], total.failed)
     context = {
         "agent": found,
         "state": health.agent_state(found, now),
         "settings": settings,
         "extra": masked(found.extra).items(),
         "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
-        "figures": Figures.of(answers.points(source, span, Whom(topic, name)).total),
+        "ref": ref,
+        "figures": Figures.of(total),
+        "histogram": histogram(total),
         "seen": answers.last_seen(source, (topic, name)),
         "charts": Charts(f"range=24h&of={ref}", "last 24 h", (TASKS, LATENCY, FLIGHT)),
         "events": answers.recent(source, (topic, name))[:_RECENT],
-        "errors": answers.failures(source, span, Whom(topic, name))[:_RECENT],
+        "details": rows,
+        "kinds": len(kinds),
+        "stored": sections.read("results", lambda: stored_results(entry, rows), set()),
         "results": sections.read(
             "results", lambda: entry.store.result_page(newest), Page([], None)
         ),

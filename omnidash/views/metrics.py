@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
 from django.http import HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 
-from omnidash.charts import ALL, LATENCIES, NUMBERS, Charts, Drawing
+from omnidash.charts import ALL, ERRORS, LATENCIES, NUMBERS, Charts, Drawing
 from omnidash.downloads import Columns, download, moment
-from omnidash.history import answers
+from omnidash.history import answers, errors
 from omnidash.history.answers import Figures
 from omnidash.htmx import page, unchanged
-from omnidash.queries import PAGE_ROWS, RANGES, MetricsQuery, Pager
+from omnidash.queries import PAGE_ROWS, RANGES, MetricsQuery, Pager, PointsQuery
 from omnidash.stores import Entry, StoreRequest
 
 _ERRORS = 8
@@ -55,7 +56,7 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
     rows, row_count = answers.by_agent(
         source, span, whom, asked.value("order"), asked.offset, PAGE_ROWS
     )
-    errors = answers.failures(source, span, whom)
+    failures = errors.failures(source, span, whom)
     context = {
         "asked": asked,
         "ranges": RANGES,
@@ -63,11 +64,11 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
         "span": span,
         "rows": rows,
         "pager": Pager(asked.offset, len(rows), row_count),
-        "charts": Charts(_points_query(request), asked.chosen, ALL),
+        "charts": Charts(asked.of_charts("compare"), asked.chosen, ALL),
         "totals": Figures.of(answers.points(source, span, whom).total),
         "before": _before(drawing) if drawing.compare else None,
-        "errors": errors[:_ERRORS],
-        "error_kinds": len(errors),
+        "failures": failures[:_ERRORS],
+        "failure_kinds": len(failures),
         "changes": answers.marks(source, span, _CHANGES),
         "gaps": answers.gaps(source, span),
         "behind": entry.history.behind,
@@ -78,18 +79,10 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
     return page(request, "metrics/index.html", "metrics/_board.html", context, version=version)
 
 
-def _points_query(request: StoreRequest) -> str:
-    """What of the page's query its charts depend on."""
-    params = request.GET.copy()
-    for name in set(params) - {"range", "from", "to", "topic", "agent", "of", "compare"}:
-        del params[name]
-    return params.urlencode()
-
-
 def _drawing(entry: Entry, asked: MetricsQuery) -> Drawing:
     compare = bool(asked.cleaned_data.get("compare"))
     source, span = entry.history.look(), asked.span(time.time())
-    return Drawing(source, span, asked.whom(entry.store), compare, asked.charts)
+    return Drawing(source, span, asked.whom(entry.store), compare, asked.charts, asked.value("q"))
 
 
 def _before(drawing: Drawing) -> Figures:
@@ -100,7 +93,7 @@ def _before(drawing: Drawing) -> Figures:
 def points(request: StoreRequest, store: str) -> HttpResponse:
     """The columns of the charts as JSON; with the `version` that the reader has only what is new,
     and 204 where nothing is."""
-    asked = MetricsQuery.read(request.GET)
+    asked = PointsQuery.read(request.GET)
     drawing = _drawing(request.entry, asked)
     known = request.GET.get("version", "")
     if known == drawing.version:
@@ -109,41 +102,52 @@ def points(request: StoreRequest, store: str) -> HttpResponse:
 
 
 def numbers(request: StoreRequest, store: str) -> HttpResponseBase:
-    """What the charts draw, as a table, newest first."""
-    asked = MetricsQuery.read(request.GET)
+    """What the charts draw, as a table, newest first; with kinds of failure in the place of agents
+    if these are to be drawn."""
+    asked = PointsQuery.read(request.GET)
     drawing = _drawing(request.entry, asked)
+    drawing = replace(drawing, charts=(*ALL, *drawing.charts))
     columns = drawing.columns()
-    agents = columns["agents"]
+    of_errors = ERRORS in drawing.charts
+    parts = columns["errors"] if of_errors else columns["agents"]
     rows = [
         {
             "at": row[0],
             **dict(zip(NUMBERS, row[1:], strict=False)),
-            "agents": row[1 + len(NUMBERS) :],
+            "parts": row[1 + len(NUMBERS) :],
         }
         for row in zip(
             *(columns[name] for name in ("times", *NUMBERS)),
-            *agents["columns"],
-            agents["rest"],
+            *parts["columns"],
+            parts["rest"],
             strict=True,
         )
     ][::-1]
+    names = [*parts["names"], "other failures" if of_errors else "other agents"]
     if asked.value("format"):
-        return download(request, "numbers", _number_columns(agents["names"]), rows)
-    context = {"asked": asked, "span": drawing.span, "agents": agents["names"], "rows": rows}
+        named = _number_columns("failed" if of_errors else "ended", names)
+        return download(request, "numbers", named, rows)
+    context = {
+        "asked": asked,
+        "span": drawing.span,
+        "parts": names,
+        "of_errors": of_errors,
+        "rows": rows,
+    }
     return page(request, "metrics/numbers.html", "metrics/_numbers.html", context)
 
 
-def _number_columns(agents: list[str]) -> Columns[dict[str, Any]]:
+def _number_columns(what: str, parts: list[str]) -> Columns[dict[str, Any]]:
     columns: dict[str, Callable[[dict[str, Any]], Any]] = {"from": lambda row: moment(row["at"])}
     for name in NUMBERS:
         unit = "_seconds" if name in LATENCIES else ""
         columns[f"{name}{unit}"] = itemgetter(name)
-    for place, agent in enumerate([*agents, "other agents"]):
+    for place, part in enumerate(parts):
         # Two agents of different topics may have one name.
-        label = f"ended: {agent}" if agents.count(agent) < 2 else f"ended: {agent} ({place + 1})"
-        columns[label] = _of_agent(place)
+        label = f"{what}: {part}" if parts.count(part) < 2 else f"{what}: {part} ({place + 1})"
+        columns[label] = _of_part(place)
     return columns
 
 
-def _of_agent(place: int) -> Callable[[dict[str, Any]], Any]:
-    return lambda row: row["agents"][place]
+def _of_part(place: int) -> Callable[[dict[str, Any]], Any]:
+    return lambda row: row["parts"][place]

@@ -230,7 +230,7 @@
 
   // --- Keyboard and buttons ---
 
-  const pages = { o: "", a: "agents/", r: "results/", m: "metrics/", s: "storage/", c: "config/" };
+  const pages = { o: "", a: "agents/", r: "results/", m: "metrics/", e: "errors/", s: "storage/", c: "config/" };
   let goes = false;
 
   document.addEventListener("keydown", (event) => {

@@ -61,12 +61,12 @@
   // --- Data ---
 
   function lines(kind, data) {
-    if (kind !== "agents") {
+    if (kind in LINES) {
       const found = LINES[kind].map(([label, name, tone, fill]) => ({ label, tone, fill, column: data[name] }));
       if (data.before) found.push({ label: "Before", tone: "secondary", dash: [4, 4], column: data.before[BEFORE[kind]] });
       return found;
     }
-    const { names, columns, rest } = data.agents;
+    const { names, columns, rest } = data[kind];
     const found = names.map((label, place) => ({ label, tone: COLOURS[place], column: columns[place] }));
     return [...found, { label: "Others", tone: "secondary", column: rest }];
   }
@@ -82,22 +82,27 @@
     const join = (before, after) => [...before.slice(skip, skip + keep), ...after];
     const both = (a, b) => Object.fromEntries(Object.entries(b).map(([name, column]) =>
       [name, Array.isArray(column) && Array.isArray(a[name]) ? join(a[name], column) : column]));
-    const { gaps, marks, agents, before, ...rest } = news;
+    const parts = (a, b) => b && {
+      keys: b.keys,
+      names: b.names,
+      columns: b.columns.map((column, place) => join(a.columns[place], column)),
+      rest: join(a.rest, b.rest),
+    };
+    const { gaps, marks, agents, errors, before, ...rest } = news;
     return {
       ...both(known, rest), gaps, marks,
       before: before && both(known.before, before),
-      agents: agents && {
-        names: agents.names,
-        columns: agents.columns.map((column, place) => join(known.agents.columns[place], column)),
-        rest: join(known.agents.rest, agents.rest),
-      },
+      agents: parts(known.agents, agents),
+      errors: parts(known.errors, errors),
     };
   }
+
+  const drawn = (parts) => parts && parts.keys.join();
 
   function fits(known, news) {
     return known.step === news.step && known.times.at(-1) >= news.times[0] - news.step
       && known.times[0] <= news.start && Boolean(known.before) === Boolean(news.before)
-      && (!news.agents || known.agents.names.join("\n") === news.agents.names.join("\n"));
+      && drawn(known.agents) === drawn(news.agents) && drawn(known.errors) === drawn(news.errors);
   }
 
   async function ask(url) {

@@ -21,6 +21,7 @@ PAGES = {
     "results": "results/",
     "one result": "results/one",
     "metrics": "metrics/",
+    "errors": "errors/",
     "storage": "storage/",
     "config": "config/",
     "login": "login",

@@ -137,8 +137,8 @@ def test_a_question_mark_shows_the_keys_and_escape_hides_them(visit: Visit) -> N
 
 @pytest.mark.parametrize(
     ("key", "path"),
-    [("o", ""), ("a", "agents/"), ("r", "results/"), ("m", "metrics/"), ("s", "storage/"),
-     ("c", "config/")],
+    [("o", ""), ("a", "agents/"), ("r", "results/"), ("m", "metrics/"), ("e", "errors/"),
+     ("s", "storage/"), ("c", "config/")],
 )  # fmt: skip
 def test_g_and_a_letter_goes_to_a_page(
     application: Application, visit: Visit, key: str, path: str

@@ -11,7 +11,7 @@ from tests.browser.conftest import Visit
 from tests.browser.looks import too_wide, violations
 from tests.browser.served import Application, served
 
-PATHS = ["", "agents/", "results/", "metrics/", "storage/", "config/"]
+PATHS = ["", "agents/", "results/", "metrics/", "errors/", "storage/", "config/"]
 
 
 @pytest.fixture(scope="module")
