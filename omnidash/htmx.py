@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
 
+from storage.base import StoreError
+
 
 def from_htmx(request: HttpRequest) -> bool:
     """Whether htmx sent this, for whatever purpose."""
@@ -36,17 +38,25 @@ def page(
     context: Mapping[str, Any] | None = None,
     status: int = 200,
     version: str = "",
+    trouble: StoreError | None = None,
+    good_at: float | None = None,
 ) -> HttpResponse:
     """The page `template` with `part` in it as `{{ part }}`, or for htmx the part alone.
 
     A part carries its version, or else its digest, as `X-Part` and, for the side bar, counts as
     `X-Counts`. A refresh that sends the one it has gets 204 when nothing changed, which htmx does
     not swap. A view that knows the version asks `unchanged` first, and spares the rendering.
+
+    With `trouble` the store cannot be read, and the context holds what was remembered until
+    `good_at`: that is kept as the last good content, and the trouble raised, for which
+    StoreMiddleware answers.
     """
     piece = render_to_string(part, context, request) if part else ""
     entry = getattr(request, "entry", None)
     if entry is not None and piece:
-        entry.keep(request, piece)
+        entry.keep(request, piece, good_at)
+    if trouble is not None:
+        raise trouble
     partial = part is not None and wants_part(request)
     whole = {**(context or {}), "part": piece}
     text = piece if partial else render_to_string(template, whole, request)

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from omnidash.history import History
+from omnidash.models import Source
 from storage import open_store
 from storage.base import Counts, Inspection, Store, StoreDenied, StoreError
 
@@ -98,14 +99,25 @@ class Entry:
                 self._inspected_at = time.monotonic()
             return self._inspection
 
-    def keep(self, request: HttpRequest, piece: SafeString) -> None:
+    def recall(self) -> tuple[Source, StoreError | None]:
+        """The history with what is new in the store; or as far as it was read before, and why no
+        further. StoreError if nothing ever was."""
+        try:
+            return self.history.look(), None
+        except StoreError as error:
+            source = self.history.source()
+            if source.since is None:
+                raise
+            return source, error
+
+    def keep(self, request: HttpRequest, piece: SafeString, good_at: float | None = None) -> None:
         """Remember what this reader was shown at this address, for when the store is down."""
         with self._lock:
             key = _reader(request)
             self._pieces.pop(key, None)
             if len(piece) > _LARGEST_PIECE:
                 return
-            self._pieces[key] = (piece, time.time())
+            self._pieces[key] = (piece, good_at or time.time())
             while len(self._pieces) > _PIECES:
                 del self._pieces[next(iter(self._pieces))]
 

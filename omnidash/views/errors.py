@@ -29,10 +29,11 @@ _COLUMNS: Columns[Failure] = {
 
 def errors(request: StoreRequest, store: str) -> HttpResponseBase:
     entry, asked, sections = request.entry, ErrorsQuery.read(request.GET), Sections()
-    source, span, whom = entry.history.look(), asked.span(time.time()), asked.whom(entry.store)
+    (source, trouble), span = entry.recall(), asked.span(time.time())
+    whom = asked.whom(entry.store)
     version = f"{source.version}.{span.start}.{span.end}.{entry.history.behind}"
     same = unchanged(request, version)
-    if same:
+    if same and not trouble:
         return same
     kinds = failures(source, span, whom)
     found = holding(asked.value("q"), kinds)
@@ -61,7 +62,10 @@ def errors(request: StoreRequest, store: str) -> HttpResponseBase:
         "unread": sections.troubles,
     }
     known = "" if sections.troubles else version
-    return page(request, "errors/index.html", "errors/_board.html", context, version=known)
+    return page(
+        request, "errors/index.html", "errors/_board.html", context,
+        version=known, trouble=trouble, good_at=source.read_at if trouble else None,
+    )  # fmt: skip
 
 
 def stored_results(entry: Entry, rows: Iterable[Detail]) -> set[str]:

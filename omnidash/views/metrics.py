@@ -17,7 +17,9 @@ from omnidash.history import answers, errors
 from omnidash.history.answers import Figures
 from omnidash.htmx import page, unchanged
 from omnidash.queries import PAGE_ROWS, RANGES, MetricsQuery, Pager, PointsQuery
+from omnidash.sections import Sections
 from omnidash.stores import Entry, StoreRequest
+from storage.base import StoreError
 
 _ERRORS = 8
 _CHANGES = 8
@@ -40,17 +42,17 @@ _COLUMNS: Columns[Figures] = {
 
 
 def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
-    entry, asked = request.entry, MetricsQuery.read(request.GET)
-    drawing = _drawing(entry, asked)
+    entry, asked, sections = request.entry, MetricsQuery.read(request.GET), Sections()
+    drawing, trouble = _drawing(entry, asked)
     if asked.value("format"):
         found, _ = answers.by_agent(
             drawing.source, drawing.span, drawing.whom, asked.value("order")
         )
         return download(request, "metrics", _COLUMNS, found)
-    counts = entry.counts()
+    counts = sections.read("counts", entry.counts, entry.known_counts())
     version = f"{drawing.version}.{counts.metrics}.{entry.history.behind}.{entry.history.aside}"
     same = unchanged(request, version)
-    if same:
+    if same and not trouble:
         return same
     source, span, whom = drawing.source, drawing.span, drawing.whom
     rows, row_count = answers.by_agent(
@@ -76,13 +78,18 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
         "counts": counts,
         "lag": entry.store.metrics_lag,
     }
-    return page(request, "metrics/index.html", "metrics/_board.html", context, version=version)
+    return page(
+        request, "metrics/index.html", "metrics/_board.html", context,
+        version=version, trouble=trouble, good_at=source.read_at if trouble else None,
+    )  # fmt: skip
 
 
-def _drawing(entry: Entry, asked: MetricsQuery) -> Drawing:
+def _drawing(entry: Entry, asked: MetricsQuery) -> tuple[Drawing, StoreError | None]:
+    """And why it may be of an older history than the store's."""
     compare = bool(asked.cleaned_data.get("compare"))
-    source, span = entry.history.look(), asked.span(time.time())
-    return Drawing(source, span, asked.whom(entry.store), compare, asked.charts, asked.value("q"))
+    (source, trouble), span = entry.recall(), asked.span(time.time())
+    whom, text = asked.whom(entry.store), asked.value("q")
+    return Drawing(source, span, whom, compare, asked.charts, text), trouble
 
 
 def _before(drawing: Drawing) -> Figures:
@@ -94,7 +101,7 @@ def points(request: StoreRequest, store: str) -> HttpResponse:
     """The columns of the charts as JSON; with the `version` that the reader has only what is new,
     and 204 where nothing is."""
     asked = PointsQuery.read(request.GET)
-    drawing = _drawing(request.entry, asked)
+    drawing, _ = _drawing(request.entry, asked)
     known = request.GET.get("version", "")
     if known == drawing.version:
         return HttpResponse(status=204)
@@ -105,7 +112,7 @@ def numbers(request: StoreRequest, store: str) -> HttpResponseBase:
     """What the charts draw, as a table, newest first; with kinds of failure in the place of agents
     if these are to be drawn."""
     asked = PointsQuery.read(request.GET)
-    drawing = _drawing(request.entry, asked)
+    drawing, _ = _drawing(request.entry, asked)
     drawing = replace(drawing, charts=(*ALL, *drawing.charts))
     columns = drawing.columns()
     of_errors = ERRORS in drawing.charts
