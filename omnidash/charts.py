@@ -114,7 +114,7 @@ class Drawing:
             "gaps": answers.gaps(self.source, self.span),
             "marks": [
                 {"at": mark.at, "kind": mark.kind, "text": _mark_text(mark)}
-                for mark in answers.marks(self.source, self.span, _MARKS)
+                for mark in answers.marks(self.source, self.span, _MARKS, self.whom.agent)
             ],
         }
 

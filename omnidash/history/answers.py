@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Q
+
 from omnidash.history import rows
 from omnidash.history.ingest import Key, key_of
 from omnidash.history.levels import DAY, MINUTE, Span, cover, level_of
@@ -281,9 +283,11 @@ class Happening:
     text: str
 
 
-def marks(source: Source, span: Span, limit: int) -> list[Happening]:
-    """The newest in the span, newest first."""
+def marks(source: Source, span: Span, limit: int, agent: str | None = None) -> list[Happening]:
+    """The newest in the span, newest first; of changes of state only those of `agent`."""
     query = Mark.objects.filter(source=source, at__gte=span.start, at__lt=span.end)
+    if agent is not None:
+        query = query.filter(~Q(kind=Mark.Kind.STATE) | Q(subject=to_bytes(agent)))
     found = query.order_by("-at").values_list("at", "kind", "subject", "text")[:limit]
     return [Happening(at, kind, to_text(bytes(a)), to_text(bytes(b))) for at, kind, a, b in found]
 

@@ -71,7 +71,7 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
         "before": _before(drawing) if drawing.compare else None,
         "failures": failures[:_ERRORS],
         "failure_kinds": len(failures),
-        "changes": answers.marks(source, span, _CHANGES),
+        "changes": answers.marks(source, span, _CHANGES, whom.agent),
         "gaps": answers.gaps(source, span),
         "behind": entry.history.behind,
         "aside": entry.history.aside,
