@@ -9,6 +9,8 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -146,62 +148,68 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@dataclass
+class Findings:
+    """What was measured, group by group."""
+
+    stores: list[Row] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
+    pages: list[PageRow] = field(default_factory=list)
+
+    def sections(self, size: Sizes) -> Iterator[tuple[str, list[list[str]]]]:
+        """What introduces a table in the file, and the table."""
+        if self.stores:
+            yield "## Stores\n", store_table(self.stores)
+        if self.history:
+            yield HISTORY_INTRO, history_table(self.history)
+        if self.pages:
+            sizes = (
+                f"{size.agents:,} agents, {size.results:,} results and {size.metrics:,} metrics "
+                "in Redis:\n"
+            )
+            yield PAGES_INTRO.format(target=TARGET_MS) + "\n" + sizes, page_table(self.pages)
+
+
+def measure(server: str, size: Sizes, asked: argparse.Namespace) -> Findings:
+    def wanted(group: str) -> bool:
+        found = not asked.only or any(word in group for word in asked.only)
+        if found:
+            print(f"measuring {group} …", file=sys.stderr, flush=True)
+        return found
+
+    findings = Findings()
+    for group, rows in store_rows(server, size).items():
+        if wanted(group):
+            findings.stores += rows()
+    if asked.quick:  # so little data that fixed costs decide
+        for row in findings.stores:
+            row.target = row.limit = None
+    with application(server) as browser:
+        if wanted(HISTORY):
+            rows = history_rows(browser, server, size, Upstream(), quick=asked.quick)
+            findings.history = list(rows)
+        if wanted(PAGES):
+            findings.pages = page_rows(browser, server, size, quick=asked.quick)
+    return findings
+
+
 def main() -> None:
     asked = arguments()
     size = QUICK if asked.quick else Sizes()
-
-    def wanted(group: str) -> bool:
-        return not asked.only or any(word in group for word in asked.only)
-
     with redis_server() as server:
         about, load_before = machine(server), os.getloadavg()[0]
         print(about, flush=True)
-        rows: list[Row] = []
-        for group, measure in store_rows(server, size).items():
-            if wanted(group):
-                print(f"measuring {group} …", file=sys.stderr, flush=True)
-                rows += measure()
-        if asked.quick:  # so little data that fixed costs decide
-            for row in rows:
-                row.target = row.limit = None
-        if rows:
-            print("\n" + plain(store_table(rows)), flush=True)
-        pages: list[PageRow] = []
-        history: list[HistoryRow] = []
-        if wanted(PAGES) or wanted(HISTORY):
-            with application(server) as browser:
-                if wanted(HISTORY):
-                    print("measuring history …", file=sys.stderr, flush=True)
-                    upstream = Upstream()
-                    history = list(history_rows(browser, server, size, upstream, quick=asked.quick))
-                if wanted(PAGES):
-                    print("measuring pages …", file=sys.stderr, flush=True)
-                    pages = page_rows(browser, server, size, quick=asked.quick)
-    if history:
-        print("\n" + plain(history_table(history)))
-    if pages:
-        print(
-            f"\nwith {size.agents:,} agents, {size.results:,} results, {size.metrics:,} metrics "
-            f"in Redis\n\n{plain(page_table(pages))}"
-        )
+        tables = list(measure(server, size, asked).sections(size))
     load = (
         f"Load of the machine before: {load_before:.1f}, after: {os.getloadavg()[0]:.1f}. "
         "The measuring itself makes about 1.5; above that, other work disturbed it."
     )
+    for _, table in tables:
+        print(f"\n{plain(table)}")
     print(f"\n{load}")
     if asked.markdown:
-        parts = [INTRO, f"{about} {load}\n"]
-        if rows:
-            parts.append(f"## Stores\n\n{markdown(store_table(rows))}\n")
-        if pages:
-            parts.append(PAGES_INTRO.format(target=TARGET_MS))
-            parts.append(
-                f"{size.agents:,} agents, {size.results:,} results and {size.metrics:,} metrics in "
-                f"Redis:\n\n{markdown(page_table(pages))}\n"
-            )
-        if history:
-            parts.append(f"{HISTORY_INTRO}\n{markdown(history_table(history))}\n")
-        asked.markdown.write_text("\n".join(parts), "utf-8")
+        parts = [f"{intro}\n{markdown(table)}\n" for intro, table in tables]
+        asked.markdown.write_text("\n".join([INTRO, f"{about} {load}\n", *parts]), "utf-8")
 
 
 main()

@@ -20,7 +20,6 @@ import orjson
 _ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
 LATEST = 4102444800.0  # 2100-01-01: later is a wrong unit (milliseconds) or nonsense
 
-
 # orjson reads 1,024 levels of nesting; whoever compares, masks, writes or shows such a value by
 # recursion needs a few frames a level. Python's own frames cost no C stack since 3.11.
 _DEEPEST = 1000
@@ -343,11 +342,9 @@ def read_result(task_id: str, value: object, size: int) -> Result:
 
 
 def _processing_time(event: dict[str, Any]) -> float | None:
-    seconds = number(event.get("processing_time_sec"))
-    if seconds is None:
-        milliseconds = number(event.get("processing_time_ms"))
-        seconds = None if milliseconds is None else milliseconds / 1000
-    return seconds
+    milliseconds = number(event.get("processing_time_ms"))
+    seconds = None if milliseconds is None else milliseconds / 1000
+    return number(event.get("processing_time_sec", seconds))
 
 
 def read_metric(event_id: str, value: object, stored_at: float | None = None) -> Metric:

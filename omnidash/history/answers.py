@@ -91,15 +91,11 @@ class Points:
         return [list(column) for column in zip(*found, strict=True)]
 
 
-def minutes_known(source: Source, span: Span, now: float) -> float:
-    """Of the span so far, from when on it is known; at least one."""
-    start = max(span.start, source.since or span.start)
-    return max(1.0, (min(now, span.end) - start) / MINUTE)
-
-
-def per_minute(source: Source, points: Points, now: float) -> float:
-    """The mean number of tasks that ended in a minute."""
-    return points.total.ended / minutes_known(source, points.span, now)
+def minutes_known(points: Points) -> float:
+    """Of the span, those that events were read for. The running interval counts half, so that the
+    figure does not change with every look."""
+    known = sum(tally is not None for tally in points.tallies)
+    return max(1.0, (known - 0.5) * points.span.step / MINUTE)
 
 
 def summed(tallies: Iterable[Tally]) -> Tally:

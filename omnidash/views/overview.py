@@ -33,7 +33,7 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
     expiring = read("results", lambda: entry.store.expiring(health.SOON), None)
     soonest = ResultQuery(order="expiring", limit=_ROWS)
     points = answers.points(source, hour)
-    lately = Figures.of(points.total)
+    lately, minutes = Figures.of(points.total), answers.minutes_known(points)
     troubles = inspection.troubles + sections.troubles
     context = {
         "counts": counts,
@@ -42,31 +42,30 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
         "troubles": troubles,
         "status": health.status(runner, supervisors, source.newest, counts, troubles, now),
         "lately": lately,
-        "per_minute": answers.per_minute(source, points, now) if source.since else None,
+        "per_minute": points.total.ended / minutes if source.since else None,
         "sparks": numbers(points),
         "charts": Charts("range=1h", "last hour", (TASKS,)),
         "expiring": expiring,
         "attention": health.attention(
             counts, expiring, supervisors, lately, troubles, inspection.risks, now
         ),
-        "busiest": read("agents", lambda: _busiest(entry, source, hour, now), []),
+        "busiest": read("agents", lambda: _busiest(entry, source, hour, minutes, now), []),
         "next": read("results", lambda: entry.store.result_page(soonest), None),
         "unread": sections.unread,
-        "minutes": answers.minutes_known(source, hour, now),
+        "minutes": minutes,
         "source": source,
     }
     return page(request, "overview/index.html", "overview/_board.html", context)
 
 
 def _busiest(
-    entry: Entry, source: Source, hour: Span, now: float
+    entry: Entry, source: Source, hour: Span, minutes: float, now: float
 ) -> list[tuple[Figures, float, health.State | None]]:
     """The agents with most tasks, each with its tasks a minute, and its state; None if it is not
     registered."""
     rows, _ = answers.by_agent(source, hour, order="ended", limit=_ROWS)
     agents = entry.store.agents_by_name([(row.topic, row.agent) for row in rows])
     states = {(found.topic, found.name): health.agent_state(found, now) for found in agents}
-    minutes = answers.minutes_known(source, hour, now)
     return [
         (row, (row.processed + row.failed) / minutes, states.get((row.topic, row.agent)))
         for row in rows
