@@ -181,15 +181,17 @@ def measure(server: str, size: Sizes, asked: argparse.Namespace) -> Findings:
     for group, rows in store_rows(server, size).items():
         if wanted(group):
             findings.stores += rows()
-    if asked.quick:  # so little data that fixed costs decide
-        for row in findings.stores:
-            row.target = row.limit = None
     with application(server) as browser:
         if wanted(HISTORY):
             rows = history_rows(browser, server, size, Upstream(), quick=asked.quick)
             findings.history = list(rows)
         if wanted(PAGES):
             findings.pages = page_rows(browser, server, size, quick=asked.quick)
+    if asked.quick:  # so little data that fixed costs decide
+        for row in findings.stores:
+            row.target = row.limit = None
+        for found in findings.history:
+            found.target = None
     return findings
 
 
