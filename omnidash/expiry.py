@@ -10,7 +10,7 @@ from omnidash.health import SOON
 from storage.base import Store
 
 SPAN = 1800  # seconds of a bar: whole half hours by the clock, so that time moves no bar
-BARS = 48
+BARS = 49  # the running one and those of 24 h: what was saved just now for a day is in the last
 _TALLEST, _SMALLEST = 72, 3  # pixels; one result among thousands is still seen
 _MARK = 6 * SPAN  # a time is written under every sixth bar …
 _ROOM = 3  # … but not where "now" is, nor where the line ends

@@ -85,6 +85,17 @@ def test_every_result_that_expires_is_in_one_bar_or_later(json_backend: JsonBack
     assert (found.total, found.later, found.end) == (4, 2, half_hour(BARS))
 
 
+@pytest.mark.parametrize("past", [0, 1, SPAN - 1])
+def test_what_was_saved_just_now_for_a_day_is_in_a_bar(
+    json_backend: JsonBackend, past: float
+) -> None:
+    now = half_hour(0) + past
+    json_backend.put_results({"just now": now + 86_400.0, "a bit ago": now + 86_390.0})
+    found = forecast(json_backend.open(), now, NONE)
+    assert found is not None
+    assert (found.total, found.later) == (2, 0)
+
+
 def test_within_the_hour_is_counted_to_the_second(json_backend: JsonBackend) -> None:
     json_backend.put_results({"soon": NOW + 3599, "late": NOW + 3601})
     found = forecast(json_backend.open(), NOW, NONE)

@@ -267,6 +267,12 @@
     refresh();
   });
 
+  // A click for a new tab is the browser's; htmx would swallow it.
+  document.addEventListener("click", (event) => {
+    const modified = event.ctrlKey || event.metaKey || event.shiftKey;
+    if (modified && event.target.closest("a[hx-get]")) event.stopPropagation();
+  }, true);
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
