@@ -20,10 +20,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 
 from omnidash import settings as ours
+from omnidash.stores import registry
 from storage.patience import patience
+from tests.pages import PAGES, serving
 from tests.servers import PostgresServer
+from tests.stores import Backend
 from tests.test_serve import Served
 from tests.test_settings import manage
+
+pytest_plugins = ["tests.store_fixtures"]
 
 WHOLE = "postgres://ada:hunter2@db.example.org:6432/omnidash?sslmode=require"
 
@@ -252,6 +257,20 @@ def test_pages_and_roles_work_on_it(on_postgres: PostgresServer) -> None:
     assert User.objects.get().groups.get().name == "viewer"
 
 
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
+def test_each_page_of_real_data_answers_from_it(
+    on_postgres: PostgresServer, redis_fixture: Backend, path: str
+) -> None:
+    client = client_of("viewer")
+    with serving(prod=redis_fixture.url):
+        registry()["prod"].history.refresh()
+        for query in ("", "?range=30d", "?topic=etl.raw", "?order=failed", "?page=2"):
+            assert client.get(f"/prod/{path}{query}").status_code == 200, query
+        if path in ("agents/", "results/", "config/", "storage/"):
+            response = client.get(f"/prod/{path}?format=csv")
+            assert b"".join(response.streaming_content).count(b"\n") > 1
+
+
 def test_each_test_on_it_begins_empty_and_threads_see_the_same(
     on_postgres: PostgresServer,
 ) -> None:
@@ -302,3 +321,4 @@ def test_an_error_of_a_statement_keeps_the_connection(on_postgres: PostgresServe
             cursor.execute("SELECT pg_sleep(20)")
         cursor.execute("SELECT 3")
         assert cursor.fetchone() == (3,)
+        cursor.execute("RESET statement_timeout")

@@ -113,7 +113,7 @@ def test_all_agents_are_there_as_on_their_page(viewer_client: Client, served: Ba
         "".join(e.itertext()).split()[0].lower() for e in states
     ]
     received = [e.text for e in elements(table, "td") if e.get("data-label") == "Received"]
-    assert [f"{row['received']:,}" for row in rows] == received
+    assert [f"{row['received_24h']:,}" for row in rows] == received
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z", row["last_seen_at"])
                for row in rows if row["last_seen_at"])  # fmt: skip
 
@@ -145,7 +145,7 @@ def test_facts_and_unreadable_records_of_the_storage_are_two_tables(
     "path",
     ["agents/?state=paused", "agents/?q=EXTRACTOR", "agents/?topic=etl.raw", "agents/?page=7",
      "results/?agent=extractor&topic=tenant%3Aacme%3Ainvoices", "results/?life=forever",
-     "results/?life=expired", "results/?q=1807&page=3", "results/?q=extractor&deep=on",
+     "results/?life=expired", "results/?q=1807&deep=on&page=3", "results/?q=extractor&deep=on",
      "results/?order=expiring&within=600", "results/?status=failed", "config/?q=SUPERVISOR"],
 )  # fmt: skip
 def test_filters_are_respected_and_the_page_number_is_not(
@@ -339,7 +339,7 @@ def test_figures_that_cannot_be_read_are_unknown_not_zero(
     (json_fixture.folder / "metrics.json").write_bytes(b"{")
     with serving(prod=json_fixture.url):
         rows = rows_of(viewer_client, "agents/")
-    assert {(row["received"], row["p95_seconds"]) for row in rows} == {(None, None)}
+    assert {(row["received_24h"], row["p95_24h_seconds"]) for row in rows} == {(None, None)}
 
 
 # --- A list that moves while it is read ---

@@ -54,7 +54,8 @@ def agents(request: StoreRequest, store: str) -> HttpResponseBase:
     source = entry.history.source()
     if asked.value("format"):
         found_all = every(stretch, lambda agent: (agent.topic, agent.name))
-        return download(request, "agents", _COLUMNS, _with_figures(source, found_all, now))
+        columns = {**_COLUMNS, **(_UNKNOWN if sections.unread else _FIGURES)}
+        return download(request, "agents", columns, _with_figures(source, found_all, now))
     found = stretch(asked.offset, PAGE_ROWS)
     topics = entry.store.topics()
     context = {
@@ -115,11 +116,14 @@ _COLUMNS: Columns[Row] = {
     "registered_at": lambda row: moment(row.agent.created_at),
     "shares_record_with": lambda row: row.agent.shares_record_with,
     "problem": lambda row: row.agent.problem or None,
+}
+_FIGURES: Columns[Row] = {
     "received_24h": lambda row: row.figures.received,
     "failed_24h": lambda row: row.figures.failed,
     "p95_24h_seconds": lambda row: row.figures.p95,
     "last_seen_at": lambda row: moment(row.points.last_seen),
 }
+_UNKNOWN: Columns[Row] = dict.fromkeys(_FIGURES, lambda row: None)
 
 
 def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
