@@ -157,6 +157,14 @@ def _event(draw: st.DrawFn) -> Event:
 EVENT = st.one_of(_event(), _event(), _event(), _event(), st.sampled_from(NOT_EVENTS))
 
 
+def _aged(event: Event, age: float) -> Event:
+    return replace(event, value={**event.value, "timestamp": ("age", age)}, at=age)
+
+
+RECENT = st.builds(_aged, _event(), st.floats(0, 1000))
+"""Events of the last quarter of an hour."""
+
+
 class Stream:
     """The events of one store, written behind its back; `told` is what they mean."""
 

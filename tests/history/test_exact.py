@@ -27,6 +27,7 @@ from storage.records import to_bytes, to_text
 from tests.history.by_hand import (
     DAY,
     EVENT,
+    RECENT,
     Event,
     Stream,
     Sum,
@@ -322,9 +323,9 @@ def in_flight(
 
 @generated
 @given(
-    batches=BATCHES,
-    drawn=RANGE,
-    moves=st.lists(st.floats(0, 400), min_size=5, max_size=5),
+    batches=st.lists(st.lists(RECENT, max_size=25), min_size=2, max_size=5),
+    drawn=st.one_of(st.just((900, 0.0)), RANGE),
+    moves=st.lists(st.floats(0, 300), min_size=5, max_size=5),
     compare=st.booleans(),
     topic=st.sampled_from([None, "a"]),
 )
@@ -341,7 +342,7 @@ def test_what_a_reader_merges_is_the_full_answer(
     with new_backend(kind, tmp_path, redis_url) as backend:
         stream = Stream(backend, time.time())
         history, known, now = History(backend.open()), None, stream.base
-        for (events, _), move in zip(batches, moves, strict=False):
+        for events, move in zip(batches, moves, strict=False):
             stream.write(events)
             now += move
             source = read_now(history).source()
@@ -365,3 +366,26 @@ def test_a_range_of_each_length_is_whole_and_kept(redis_url: str) -> None:
         assert found.seconds == math.ceil(seconds / found.step) * found.step
         assert kept(level_of(found.step), found.start + found.step * SLACK, now)
         assert SHARES == (0.5, 0.95, 0.99)
+
+
+def test_a_range_that_moves_on_counts_what_is_in_flight_as_a_new_look_does(
+    backend: Backend,
+) -> None:
+    """What ended without a receipt is forgotten, but only while it is in the range."""
+    now = time.time() // 10 * 10 + 5
+    history = History(backend.open())
+
+    def look(at: float) -> Drawing:
+        return Drawing(read_now(history).source(), last(900, at))
+
+    backend.put_metrics(
+        [{"event": "task_processed", "timestamp": now - 885}]
+        + [{"event": "task_received", "timestamp": now - 875}] * 4
+        + [{"event": "task_processed", "timestamp": now - 100}]
+    )
+    known = as_json(look(now).columns())
+    backend.put_metrics([{"event": "task_received", "timestamp": now}])
+    later = look(now + 40)
+    news = merged(known, as_json(later.columns(later.since(known["version"]))))
+    assert news in (as_json(later.columns()), None)
+    assert known["in_flight"][-1] == 3
