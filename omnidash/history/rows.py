@@ -151,7 +151,7 @@ def _added(parts: Sequence[Part]) -> tuple[str, list[Any]]:
     one = f"SELECT subject_id, {_PLAIN} FROM omnidash_rollup WHERE {_IN_PART}"
     rows = " UNION ALL ".join([one] * len(parts))
     return (
-        f"SELECT subject_id, {_ADDED} FROM ({rows}) AS some GROUP BY subject_id",
+        f"SELECT subject_id, {_ADDED} FROM ({rows}) AS parts GROUP BY subject_id",
         list(chain.from_iterable(parts)),
     )
 
@@ -232,7 +232,7 @@ def sums(subjects: Sequence[int], parts: Sequence[Part]) -> Tally:
         f"SELECT {_PLAIN} FROM omnidash_rollup "
         f"WHERE subject_id IN ({', '.join(['%s'] * len(subjects))}) AND {_IN_PART}"
     )
-    query = f"SELECT {_ADDED} FROM ({' UNION ALL '.join([one] * len(parts))}) AS some"
+    query = f"SELECT {_ADDED} FROM ({' UNION ALL '.join([one] * len(parts))}) AS parts"
     with connection.cursor() as cursor:
         cursor.execute(query, [value for part in parts for value in (*subjects, *part)])
         row = cursor.fetchone()

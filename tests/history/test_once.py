@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from omnidash.history import History, answers, ingest
@@ -17,6 +18,7 @@ from omnidash.history.levels import LEVELS, Span
 from omnidash.models import Gap, Source
 from tests.history.forks import Forks
 from tests.history.readers import read_now
+from tests.servers import PostgresServer
 from tests.stores import Backend, JsonBackend, RedisBackend
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -48,15 +50,25 @@ def counted(numbers: range) -> dict[str, int]:
 class Database:
     """A database of its own and the processes that use it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, postgres: PostgresServer | None) -> None:
         folder.mkdir()
-        self.folder = folder
-        self.forks = Forks(folder)
+        self.folder, self.postgres = folder, postgres
+        self.name = f"of_{abs(hash(folder))}"
+        environment = {}
+        if postgres:
+            postgres.execute(f"CREATE DATABASE {self.name}")
+            environment["DATABASE_URL"] = postgres.url.replace("/omnidash", f"/{self.name}")
+        self.forks = Forks(folder, **environment)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(self.folder / "omnidash.sqlite3")
+        connection: Any
+        if self.postgres:
+            connection = psycopg.connect(self.postgres.url.replace("/omnidash", f"/{self.name}"))
+        else:
+            connection = sqlite3.connect(self.folder / "omnidash.sqlite3")
         try:
-            return connection.execute(query).fetchall()
+            found: list[tuple[Any, ...]] = connection.execute(query).fetchall()
+            return found
         finally:
             connection.close()
 
@@ -77,9 +89,10 @@ class Database:
         self.forks.close()
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    found = Database(tmp_path / "data")
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    server = request.getfixturevalue("postgres_server") if request.param == "postgres" else None
+    found = Database(tmp_path / "data", server)
     yield found
     found.close()
 
