@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import omnidash.history as history_module
 from omnidash.charts import Drawing
-from omnidash.history import History, answers, rows
+from omnidash.history import History, answers, errors, rows
 from omnidash.history.answers import Whom
 from omnidash.history.levels import LEVELS, SLACK, Span, cover, kept, last, level_of, span, written
 from omnidash.history.sketch import counts
@@ -287,20 +287,23 @@ def covers_agree(source: Source, asked: Span, whom: Whom, expected: Sum) -> None
 
 def failures_agree(source: Source, asked: Span, whom: Whom, tasks: Sequence[Event]) -> None:
     sums = by([event for event in tasks if event.kind == "failed"], lambda event: [error_of(event)])
-    found = answers.failures(source, asked, whom)
+    found = errors.failures(source, asked, whom)
     assert [failure.count for failure in found] == sorted(
         (known.failed for known in sums.values()), reverse=True
     )
     for failure in found:
         error = to_bytes(failure.error_type), to_bytes(failure.message)
         assert failure.count == sums[error].failed
-        over_time = answers.failures_over_time(source, asked, failure)
-        assert over_time.total.failed == failure.count
+        (column,) = errors.over_time(source, asked, [failure.subjects])
+        assert sum(count or 0 for count in column) == failure.count
         alike = [event for event in tasks if event.kind == "failed" and error_of(event) == error]
         assert {(to_bytes(topic), to_bytes(agent)) for topic, agent in failure.agents} == {
             agent_of(event) for event in alike
         }
-        assert 1 <= len(failure.examples) <= 5
+    for failure, shown in zip(found, errors.examples(found), strict=True):
+        times = [example.event.at for example in shown]
+        assert 1 <= len(times) <= 5
+        assert times[0] == failure.last_seen
 
 
 def in_flight(
