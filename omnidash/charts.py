@@ -90,6 +90,8 @@ class Drawing:
         moved = self.span.start - start
         if step != self.span.step or moved < 0 or known > self.source.version:
             return None
+        if moved and FLIGHT in self.charts:  # it is counted on from the beginning of the span
+            return None
         if known < self.source.version and known + 1 not in versions:
             return None
         earliest = [at for number, at in changes if number > known]

@@ -125,12 +125,13 @@ class RangeQuery(Query):
         return Whom(self.cleaned_data.get("topic") or None, self.cleaned_data.get("agent") or None)
 
     def span(self, now: float) -> Span:
-        length = RANGES[self.value("range")]
+        length, compared = RANGES[self.value("range")], bool(self.value("compare"))
         start, end = self.moment("from"), self.moment("to")
         if start is None and end is None:
-            return last(length, now)
+            return last(length, now, compared=compared)
         end = min(end or now, now)
-        return span(min(start if start is not None else end - length, end), end, now)
+        start = min(start if start is not None else end - length, end)
+        return span(start, end, now, compared=compared)
 
     def moment(self, name: str) -> float | None:
         found = self.cleaned_data.get(name)

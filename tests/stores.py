@@ -95,6 +95,13 @@ class Backend(ABC):
     @abstractmethod
     def metrics_stored(self) -> int: ...
 
+    @abstractmethod
+    def metrics_photograph(self) -> Any:
+        """All events, to be put back later as a backup of the storage would."""
+
+    @abstractmethod
+    def put_back_metrics(self, photograph: Any) -> None: ...
+
 
 class JsonBackend(Backend):
     def __init__(self, folder: Path) -> None:
@@ -138,6 +145,12 @@ class JsonBackend(Backend):
 
     def metrics_stored(self) -> int:
         return len(self.read("metrics.json"))
+
+    def metrics_photograph(self) -> Any:
+        return self.read("metrics.json")
+
+    def put_back_metrics(self, photograph: Any) -> None:
+        self.write("metrics.json", photograph)
 
 
 class RedisBackend(Backend):
@@ -188,6 +201,12 @@ class RedisBackend(Backend):
 
     def metrics_stored(self) -> int:
         return int(self.client.xlen(self.key("metrics", "stream")))
+
+    def metrics_photograph(self) -> Any:
+        return self.client.dump(self.key("metrics", "stream"))
+
+    def put_back_metrics(self, photograph: Any) -> None:
+        self.client.restore(self.key("metrics", "stream"), 0, photograph, replace=True)
 
 
 def let_it_rest(folder: Path, age: float = 3600) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from omnidash.figures import Figures, Tally
 
 from omnidash import health
+from omnidash.history.answers import Figures
+from omnidash.history.tally import Tally
 from storage.base import Counts, Runner
 from storage.records import Agent, Invalid, Supervisor
 
@@ -122,7 +123,7 @@ def test_a_running_supervisor_with_an_old_heartbeat_needs_attention() -> None:
 
 
 def test_failures_name_their_share_of_the_tasks_that_ended() -> None:
-    lately = Figures.of(Tally(events=4, processed=3, failed=1))
+    lately = Figures.of(Tally(received=4, processed=3, failed=1))
     (line,) = lines(lately=lately)
     assert (line.subject, line.level) == ("1 task", "bad")
     assert "25.0%" in line.text

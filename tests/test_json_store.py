@@ -973,10 +973,11 @@ def test_a_cursor_finds_its_event_after_the_front_was_trimmed(store: JsonStore, 
     assert late.gap
     assert len(late.events) == 10
     write(tmp_path, "metrics.json", [])
-    gone = store.metrics_after(cursor)
-    assert (gone.gap, gone.events) == (True, [])
-    write(tmp_path, "metrics.json", events[:2])
-    assert len(store.metrics_after(gone.cursor).events) == 2
+    empty = store.metrics_after(cursor)
+    assert (empty.gap, empty.events, empty.aside) == (False, [], 0), "until something new comes"
+    write(tmp_path, "metrics.json", events[45:])
+    after = store.metrics_after(empty.cursor)
+    assert (after.gap, len(after.events)) == (True, 5)
 
 
 def test_events_that_are_equal_in_everything_are_counted(store: JsonStore, tmp_path: Path):
@@ -1017,6 +1018,9 @@ def test_whatever_is_appended_and_trimmed_no_event_is_missed_in_silence(steps: A
             events = events[min(trimmed, len(events)) :]
             write(folder, "metrics.json", events)
             batch = store.metrics_after(cursor, limit)
+            if not events:  # said as soon as something new comes
+                assert (batch.events, batch.more, batch.gap) == ([], False, False)
+                continue
             if batch.gap:
                 seen, expected = [], [found["task_id"] for found in events]
             elif not cursor:

@@ -10,6 +10,7 @@ from unittest import mock
 
 # Importing OmniDaemon makes its default store, which would create a folder here if it were JSON.
 with mock.patch.dict(os.environ, STORAGE_BACKEND="redis"):
+    from omnidaemon import OmniDaemonSDK as OmniDaemonSDK
     from omnidaemon.storage.base import BaseStore
     from omnidaemon.storage.json_store import JSONStore
     from omnidaemon.storage.redis_store import RedisStore

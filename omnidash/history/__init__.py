@@ -6,10 +6,15 @@ and `answers` reads them; both go through `rows`.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
+
+from django.db import OperationalError, connection
 
 from omnidash.history.ingest import take
 from omnidash.models import Source
@@ -21,6 +26,8 @@ _NOTED = 5.0  # seconds between notes that the store was read and had nothing ne
 _PATIENCE = 0.3  # seconds to wait for another reader before going on with what is remembered
 _GLANCE = 0.5  # seconds that a page may read; the next one or the clock reads the rest
 _BATCH = 10_000
+
+log = logging.getLogger(__name__)
 
 
 class History:
@@ -43,9 +50,15 @@ class History:
         return found
 
     def look(self) -> Source:
-        """What a page asks: the history with what is new in the store, as far as that is quick."""
-        self.refresh(_GLANCE)
-        return self.source()
+        """What a page asks: the history with what is new in the store, as far as that is quick. If
+        it cannot be written now, as it was."""
+        with _hurried():
+            try:
+                self.refresh(_GLANCE)
+            except OperationalError as error:
+                log.warning("what is new in %s cannot be noted: %s", self._store.address, error)
+                self.behind, self._read_at = True, time.monotonic()
+            return self.source()
 
     def refresh(self, budget: float = math.inf) -> None:
         """Read what is new in the store, at most once a second for all who ask. `budget` bounds the
@@ -78,6 +91,21 @@ class History:
         now = time.time()
         if source.read_at is None or abs(now - source.read_at) >= _NOTED:
             Source.objects.filter(pk=source.pk).update(read_at=now)
+
+
+@contextmanager
+def _hurried() -> Iterator[None]:
+    """Within, nobody waits long for another writer; PostgreSQL is asked with patience anyway."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE * 1000:.0f}")
+        try:
+            yield
+        finally:
+            usual = connection.settings_dict["OPTIONS"]["timeout"]
+            cursor.execute(f"PRAGMA busy_timeout = {usual * 1000:.0f}")
 
 
 def _taken(source: Source, batch: MetricBatch) -> bool:

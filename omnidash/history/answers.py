@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from django.db.models import Q
 
 from omnidash.history import rows
 from omnidash.history.ingest import Key, key_of
-from omnidash.history.levels import DAY, MINUTE, Span, cover, level_of
+from omnidash.history.levels import DAY, MINUTE, Span, cover, level_of, written
 from omnidash.history.recent import Recent, Seen, parse
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
@@ -157,13 +158,14 @@ _ZERO = Tally()
 
 
 def nothing(source: Source, span: Span) -> Iterable[Tally | None]:
-    """Zero where everything was read, None before that began and where events were missed."""
-    unread = gaps(source, span)
+    """Zero where everything was read, None before that began, where events were missed, and where
+    it is not kept any more."""
+    unread, level, now = gaps(source, span), level_of(span.step), time.time()
     for start in span.times:
         end = start + span.step
         missed = any(gap[0] < end and start < gap[1] for gap in unread)
-        known = source.since is not None and source.since < end and not missed
-        yield _ZERO if known else None
+        read = source.since is not None and source.since < end and not missed
+        yield _ZERO if read and written(level, start, now) else None
 
 
 def of_agents(source: Source, span: Span, agents: Iterable[Agent]) -> dict[Agent, Points]:

@@ -121,10 +121,10 @@ def _merge_one(into: dict[int, Tally], start: int, tally: Tally) -> None:
 
 
 def moment_of(event: Metric, now: float) -> float | None:
-    """When an event happened: as it says itself, unless that lies in the future; then when the
-    store took it. None if neither is a time."""
+    """When an event happened: as it says itself, unless that lies in the future or before all that
+    is kept; then when the store took it. None if neither is a time."""
     for at in (event.timestamp, event.stored_at):
-        if isinstance(at, float) and at <= now + AHEAD:
+        if isinstance(at, float) and at <= now + AHEAD and written(LEVELS[-1], at, now):
             return at
     return None
 
@@ -149,8 +149,9 @@ def take(source: Source, batch: MetricBatch, now: float) -> bool:
     digest = digest_of(batch.events, now)
     changes = json.loads(source.changes)[-_CHANGES + 1 :]
     earliest = digest.first if digest.first < math.inf else now
-    if batch.gap and source.newest is not None:
-        earliest = min(earliest, source.newest)
+    gap = _gap(source, batch, now) if batch.gap else None
+    if gap:
+        earliest = min(earliest, gap[0])
     news = {
         "cursor": batch.cursor,
         "version": F("version") + 1,
@@ -168,8 +169,8 @@ def take(source: Source, batch: MetricBatch, now: float) -> bool:
         if not current.update(**news):
             return False
         _write(source, digest, now)
-        if batch.gap:
-            _note_gap(source, digest, now)
+        if gap:
+            Gap.objects.create(source=source, start=gap[0], end=gap[1])
     source.refresh_from_db()
     return True
 
@@ -214,7 +215,10 @@ def _subjects(source: Source, tallies: Iterable[Key], digest: Digest) -> dict[Ke
         added = [_subject(source, name, key_of(source, *name)) for name in set(names.values())]
         Subject.objects.bulk_create(added, batch_size=500, ignore_conflicts=True)
         known |= rows.subjects(bytes(subject.key) for subject in added)
-    rows.see(noted(known[keys[key]], events) for key, events in digest.newest.items())
+    newest: dict[bytes, list[Metric]] = defaultdict(list)
+    for key, events in digest.newest.items():
+        newest[keys[key]] += events  # of several keys, where they are counted together
+    rows.see(noted(known[raw], events) for raw, events in newest.items())
     return {key: known[raw].id for key, raw in keys.items()}
 
 
@@ -249,12 +253,14 @@ def _mark(source: Source, at: float, event: Metric) -> Mark:
     )  # fmt: skip
 
 
-def _note_gap(source: Source, digest: Digest, now: float) -> None:
-    """From the newest event that was read before to the first that was read now."""
-    start = source.newest if source.newest is not None else source.read_at
-    end = digest.first if digest.first < math.inf else now
-    if start is not None and start < end:
-        Gap.objects.create(source=source, start=start, end=end)
+def _gap(source: Source, batch: MetricBatch, now: float) -> tuple[float, float] | None:
+    """From the newest event that was read before to the first later one that was read now, in the
+    order of the store; None if nothing was read before."""
+    # The newest may be one whose clock is ahead.
+    start = min((at for at in (source.newest, source.read_at) if at is not None), default=now)
+    times = (moment_of(event, now) for event in batch.events)
+    end = next((at for at in times if at is not None and at > start), now)
+    return (start, end) if start < end else None
 
 
 def _least(known: float | None, found: float) -> float | None:

@@ -54,13 +54,19 @@ class Span:
         return Span(self.start - self.seconds, self.start, self.step)
 
 
-def span(start: float, end: float, now: float, points: int = POINTS) -> Span:
-    """The range in the finest steps that make few enough points and are still kept."""
+def span(
+    start: float, end: float, now: float, points: int = POINTS, compared: bool = False
+) -> Span:
+    """The range in the finest steps that make few enough points and are still kept, if `compared`
+    for the range before it too. What is older than all that is kept is left out."""
+    oldest = now - KEEP[LEVELS[-1]]
+    start, end = max(start, oldest), max(end, oldest)
+    first = start - (end - start) if compared else start
     step = next(
         (
             step
             for step in STEPS
-            if (end - start) / step <= points and kept(level_of(step), start, now)
+            if (end - start) / step <= points and kept(level_of(step), first, now)
         ),
         STEPS[-1],
     )
@@ -68,9 +74,9 @@ def span(start: float, end: float, now: float, points: int = POINTS) -> Span:
     return Span(first, max(first + step, math.ceil(end / step) * step), step)
 
 
-def last(seconds: float, now: float, points: int = POINTS) -> Span:
+def last(seconds: float, now: float, points: int = POINTS, compared: bool = False) -> Span:
     """The span of so many seconds that ends with the running interval."""
-    found = span(now - seconds, now, now, points)
+    found = span(now - seconds, now, now, points, compared)
     end = (math.floor(now / found.step) + 1) * found.step
     return Span(end - math.ceil(seconds / found.step) * found.step, end, found.step)
 

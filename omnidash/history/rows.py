@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 from django.db import connection
@@ -135,6 +135,7 @@ _ADDED = (
     "MIN(low) AS low, MAX(high) AS high"
 )
 _PLAIN = "received, processed, failed, other, timed, seconds, low, high"
+_SUMS = f"SELECT {_ADDED} FROM omnidash_rollup"
 _IN_PART = "level = %s AND start >= %s AND start < %s"
 _ORDERS = {
     "topic": "topic, agent",
@@ -151,7 +152,7 @@ def _added(parts: Sequence[Part]) -> tuple[str, list[Any]]:
     one = f"SELECT subject_id, {_PLAIN} FROM omnidash_rollup WHERE {_IN_PART}"
     rows = " UNION ALL ".join([one] * len(parts))
     return (
-        f"SELECT subject_id, {_ADDED} FROM ({rows}) AS chosen GROUP BY subject_id",
+        f"SELECT subject_id, {_ADDED} FROM ({rows}) AS parts GROUP BY subject_id",
         list(chain.from_iterable(parts)),
     )
 
@@ -226,17 +227,14 @@ def _name(raw: Any) -> str:
 def sums(subjects: Sequence[int], parts: Sequence[Part]) -> Tally:
     """What the rows of the subjects add up to, without the sketch."""
     total = Tally()
-    if not subjects:
-        return total
-    one = (
-        f"SELECT {_PLAIN} FROM omnidash_rollup "
-        f"WHERE subject_id IN ({', '.join(['%s'] * len(subjects))}) AND {_IN_PART}"
-    )
-    query = f"SELECT {_ADDED} FROM ({' UNION ALL '.join([one] * len(parts))}) AS chosen"
-    with connection.cursor() as cursor:
-        cursor.execute(query, [value for part in parts for value in (*subjects, *part)])
-        row = cursor.fetchone()
-    return Tally(*map(_plain, row)) if row and row[0] is not None else total
+    for some, part in product(_portions(subjects), parts):
+        query = f"{_SUMS} WHERE subject_id IN ({', '.join(['%s'] * len(some))}) AND {_IN_PART}"
+        with connection.cursor() as cursor:
+            cursor.execute(query, [*some, *part])
+            row = cursor.fetchone()
+        if row and row[0] is not None:
+            total.merge(Tally(*map(_plain, row)))
+    return total
 
 
 def ended(subjects: Sequence[int], span: Span) -> dict[int, list[int]]:

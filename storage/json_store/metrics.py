@@ -35,12 +35,19 @@ def _cursor_of(values: list[Any], position: int) -> str:
     """Names one event by what it is, because its place changes whenever the front is trimmed."""
     value = values[position]
     digest = _digest(value)
+    saved_at = repr(_saved_at(value))  # as text: NaN, too, equals itself
     equal = 0
     for earlier in range(position - 1, -1, -1):
-        if _saved_at(values[earlier]) != _saved_at(value):
+        if repr(_saved_at(values[earlier])) == saved_at:
+            equal += _digest(values[earlier]) == digest
+        elif _is_time(saved_at):
             break
-        equal += _digest(values[earlier]) == digest
-    return f"{_saved_at(value)!r}|{digest}|{equal}"
+    return f"{saved_at}|{digest}|{equal}"
+
+
+def _is_time(saved_at: str) -> bool:
+    """Events of one such time are side by side; others may lie anywhere."""
+    return saved_at[:1].isdigit()
 
 
 def _position_after(values: list[Any], cursor: str) -> int | None:
@@ -52,9 +59,10 @@ def _position_after(values: list[Any], cursor: str) -> int | None:
     found: list[int] = []
     for position in range(len(values) - 1, -1, -1):
         value = values[position]
-        if repr(_saved_at(value)) == saved_at and _digest(value) == digest:
-            found.append(position)
-        elif found:
+        if repr(_saved_at(value)) == saved_at:
+            if _digest(value) == digest:
+                found.append(position)
+        elif found and _is_time(saved_at):
             break
     if not found:
         return None

@@ -1,0 +1,159 @@
+"""Names without end, and a database that others hold."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from conftest import client_of
+from django.db import connection
+
+from omnidash.history import History, answers, errors, ingest
+from omnidash.history.answers import Whom
+from omnidash.history.levels import last
+from omnidash.models import Subject
+from omnidash.stores import registry
+from storage.records import to_bytes
+from tests.history.readers import read_now
+from tests.pages import PAGES, get_part, serving, text_of
+from tests.stores import AWKWARD, Backend, RedisBackend
+
+pytest_plugins = ["tests.store_fixtures"]
+
+KINDS = ("task_received", "task_processed", "task_failed")
+
+
+def of(topic: str, agent: str, error: str = "", age: float = 5.0) -> list[dict[str, Any]]:
+    """One event of each kind."""
+    return [
+        {"event": kind, "topic": topic, "agent": agent, "error": error,
+         "timestamp": time.time() - age}
+        for kind in KINDS
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_more_names_than_are_told_apart_are_counted_together(
+    redis_backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = Subject.Kind
+    monkeypatch.setattr(ingest, "MOST", {kind.TOPIC: 3, kind.AGENT: 5, kind.ERROR: 4})
+    history = History(redis_backend.open())
+    ages = iter(range(60, 0, -1))
+    for batch in (range(4), range(2, 10), range(20)):
+        for name in batch:
+            redis_backend.put_metrics(of(f"t{name}", "a", f"kind {'x' * name}", next(ages)))
+        read_now(history)
+    source, span = history.source(), last(900, time.time())
+    stored = Subject.objects.filter(source=source)
+    counts = [stored.filter(kind=one).count() for one in (kind.TOPIC, kind.AGENT, kind.ERROR)]
+    assert counts == [4, 6, 5]  # and one more, for all further ones
+    figures, _ = answers.by_agent(source, span)
+    assert [sum(getattr(row, name) for row in figures)
+            for name in ("received", "processed", "failed")] == [32, 32, 32]  # fmt: skip
+    assert sum(failure.count for failure in errors.failures(source, span)) == 32
+    whole, further = answers.points(source, span).total, Whom(ingest.FURTHER)
+    assert (whole.received, whole.processed, whole.failed) == (32, 32, 32)
+    topics = [answers.points(source, span, Whom(f"t{name}")).total for name in range(20)]
+    others = answers.points(source, span, further).total
+    assert others.received == 32 - sum(total.received for total in topics) == 32 - 7
+    told = answers.last_seen(source, (ingest.FURTHER, ""))
+    assert told == source.newest
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", AWKWARD.values(), ids=AWKWARD)
+def test_any_name_is_counted_and_found(backend: Backend, name: str) -> None:
+    backend.put_metrics(of(name, name, name) + of("other", "other"))
+    source = read_now(History(backend.open())).source()
+    span = last(900, time.time())
+    (row,), count = answers.by_agent(source, span, Whom(name, name))
+    assert count == 1
+    assert (to_bytes(row.topic), to_bytes(row.agent)) == (to_bytes(name), to_bytes(name))
+    # As it comes back from an address that was made of what was shown.
+    for whom in (Whom(name, name), Whom(row.topic, row.agent), Whom(name), Whom(None, row.agent)):
+        total = answers.points(source, span, whom).total
+        assert (total.received, total.processed, total.failed) == (1, 1, 1)
+        assert sum(failure.count for failure in errors.failures(source, span, whom)) == 1
+    assert [event.event for event in answers.recent(source, (row.topic, row.agent))][0] in KINDS
+
+
+@pytest.mark.django_db
+def test_one_name_in_very_many_topics_is_summed(redis_backend: RedisBackend) -> None:
+    """More than a database takes parameters."""
+    now = time.time()
+    redis_backend.put_metrics(
+        [
+            {"event": "task_received", "topic": f"t{number}", "agent": "a",
+             "timestamp": now - (5 if number else 40_000)}
+            for number in range(7000)
+        ]
+    )  # fmt: skip
+    source = read_now(History(redis_backend.open())).source()
+    everywhere = Whom(agent="a")
+    hour = answers.points(source, last(3600, now), everywhere)
+    assert hour.total.received == 6999
+    assert answers.in_flight(source, hour, everywhere)[-1] == 7000
+
+
+# A database that another process holds
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Another writer of the SQLite file, who does not come to an end."""
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        other.rollback()
+        other.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pages_answer_from_what_is_remembered_while_another_holds_the_database(
+    redis_backend: RedisBackend,
+) -> None:
+    client = client_of("viewer")
+    redis_backend.put_metrics(of("topic", "first-agent"))
+    with serving(prod=redis_backend.url):
+        history = registry()["prod"].history
+        assert client.get("/prod/metrics/").status_code == 200
+        redis_backend.put_metrics(of("topic", "second-agent"))
+        with held():
+            for path in (*PAGES.values(), "metrics/points", "metrics/numbers"):
+                history._read_at = -math.inf
+                before = time.monotonic()
+                response = client.get(f"/prod/{path}")
+                assert response.status_code == 200, path
+                assert time.monotonic() - before < 3, path  # the promise of a page
+            said = text_of(client.get("/prod/metrics/"))
+            assert "first-agent" in said
+            assert "second-agent" not in said
+            assert "Still reading" in said
+        assert read_now(history).source().events == 6
+        assert not history.behind
+        assert "second-agent" in text_of(get_part(client, "/prod/metrics/"))
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout")
+            assert cursor.fetchone() == (10_000,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_could_not_be_written_is_said_in_the_log(
+    redis_backend: RedisBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = read_now(History(redis_backend.open()))
+    redis_backend.put_metrics(of("t", "a"))
+    with held():
+        history._read_at = -math.inf
+        for _ in range(3):
+            history.look()
+    assert caplog.text.count("database is locked") == 1
+    assert read_now(history).source().events == 3
