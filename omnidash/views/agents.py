@@ -153,6 +153,7 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     total = answers.points(source, span, Whom(topic, name)).total
     kinds = failures(source, span, Whom(topic, name))
     rows = details(source, span, kinds[:_KINDS], total.failed)
+    events = answers.recent(source, (topic, name))[:_RECENT]
     context = {
         "agent": found,
         "state": health.agent_state(found, now),
@@ -164,10 +165,10 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "histogram": histogram(total),
         "seen": answers.last_seen(source, (topic, name)),
         "charts": Charts(f"range=24h&of={ref}", "last 24 h", (TASKS, LATENCY, FLIGHT)),
-        "events": answers.recent(source, (topic, name))[:_RECENT],
+        "events": events,
         "details": rows,
         "kinds": len(kinds),
-        "stored": sections.read("results", lambda: stored_results(entry, rows), set()),
+        "stored": sections.read("results", lambda: stored_results(entry, rows, events), set()),
         "results": sections.read(
             "results", lambda: entry.store.result_page(newest), Page([], None)
         ),

@@ -11,6 +11,7 @@ from omnidash.charts import ERRORS, Charts
 from omnidash.downloads import Columns, download, moment
 from omnidash.history import answers
 from omnidash.history.errors import Detail, Failure, details, failures, holding
+from omnidash.history.recent import Recent
 from omnidash.htmx import page, unchanged
 from omnidash.queries import PAGE_ROWS, RANGES, ErrorsQuery, Pager
 from omnidash.sections import Sections
@@ -68,7 +69,7 @@ def errors(request: StoreRequest, store: str) -> HttpResponseBase:
     )  # fmt: skip
 
 
-def stored_results(entry: Entry, rows: Iterable[Detail]) -> set[str]:
-    """Those tasks of the examples whose results are stored: they failed, and succeeded later."""
-    tasks = {example.event.task_id for row in rows for example in row.examples}
-    return set(entry.store.results_by_id(tasks - {""}))
+def stored_results(entry: Entry, rows: Iterable[Detail], events: Iterable[Recent] = ()) -> set[str]:
+    """The tasks of the examples and the events whose results are stored."""
+    shown = [*events, *(example.event for row in rows for example in row.examples)]
+    return set(entry.store.results_by_id({event.task_id for event in shown} - {""}))
