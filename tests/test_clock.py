@@ -88,8 +88,8 @@ def running(target: Callable[[threading.Event], None], times: int = 1) -> Iterat
 def test_a_beat_reads_events_starts_and_gauges(backend: Backend) -> None:
     store = backend.open()
     now = time.time()
-    backend.put_metrics(received(3, now - 10))
     start_runner(store, now - 60)
+    backend.put_metrics(received(3, now - 10))
     watch(store).beat(now)
     assert counted(store) == 3
     assert Mark.objects.get().at == now - 60
@@ -220,8 +220,8 @@ def test_a_locked_database_and_a_fault_of_ours_end_nothing(
 
 def test_a_task_that_fails_does_not_end_the_beat(json_backend: JsonBackend) -> None:
     store = json_backend.open()
-    json_backend.write("metrics.json", "{not json")
     start_runner(store, time.time())
+    json_backend.write("metrics.json", "{not json")
     watch(store).beat(time.time())
     assert Mark.objects.count() == 1
 
