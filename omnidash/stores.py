@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from django.conf import settings
-from django.db import DatabaseError, connection
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -159,11 +158,8 @@ def warm_up() -> None:
 def _learn(entry: Entry) -> None:
     try:
         entry.counts()
-        entry.history.refresh()
-    except (StoreError, DatabaseError):
+    except StoreError:
         pass  # the first page meets the same trouble and says so
-    finally:
-        connection.close()
 
 
 def ready() -> bool:

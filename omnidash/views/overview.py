@@ -7,6 +7,7 @@ import time
 from django.http import HttpResponse
 
 from omnidash import health
+from omnidash.capacity import fills
 from omnidash.charts import TASKS, Charts, numbers
 from omnidash.history import answers
 from omnidash.history.answers import Figures
@@ -47,7 +48,14 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
         "charts": Charts("range=1h", "last hour", (TASKS,)),
         "expiring": expiring,
         "attention": health.attention(
-            counts, expiring, supervisors, lately, troubles, inspection.risks, now
+            counts,
+            expiring,
+            supervisors,
+            lately,
+            troubles,
+            inspection.risks,
+            now,
+            capacity=fills(source, counts, inspection.facts, now),
         ),
         "busiest": read("agents", lambda: _busiest(entry, source, hour, minutes, now), []),
         "next": read("results", lambda: entry.store.result_page(soonest), None),
