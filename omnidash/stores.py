@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -156,10 +157,8 @@ def warm_up() -> None:
 
 
 def _learn(entry: Entry) -> None:
-    try:
+    with suppress(StoreError):  # the first page meets the same trouble and says so
         entry.counts()
-    except StoreError:
-        pass  # the first page meets the same trouble and says so
 
 
 def ready() -> bool:
