@@ -140,15 +140,6 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     sections.read("metrics", entry.history.look, None)
     source, span = entry.history.source(), last(DAY, now)
     found = entry.store.agent(topic, name)
-    settings: list[tuple[str, Any, int | None]] = [
-        (key, masked(found.config.get(key), key), default)
-        for key, default in health.SUBSCRIPTION_DEFAULTS.items()
-    ]
-    settings += [
-        (key, masked(value, key), None)
-        for key, value in found.config.items()
-        if key not in health.SUBSCRIPTION_DEFAULTS
-    ]
     newest = ResultQuery(topic=topic, agent=name, limit=_RECENT)
     total = answers.points(source, span, Whom(topic, name)).total
     kinds = failures(source, span, Whom(topic, name))
@@ -157,7 +148,7 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     context = {
         "agent": found,
         "state": health.agent_state(found, now),
-        "settings": settings,
+        "settings": _settings(found),
         "extra": masked(found.extra).items(),
         "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
         "ref": ref,
@@ -176,3 +167,18 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "since": source.since,
     }
     return page(request, "agents/agent.html", "agents/_agent.html", context)
+
+
+def _settings(agent: Agent) -> list[tuple[str, Any, int | None]]:
+    """Name, value and OmniDaemon's default of what the agent's subscription can set, and of what
+    else its config holds."""
+    known = [
+        (key, masked(agent.config.get(key), key), default)
+        for key, default in health.SUBSCRIPTION_DEFAULTS.items()
+    ]
+    others = [
+        (key, masked(value, key), None)
+        for key, value in agent.config.items()
+        if key not in health.SUBSCRIPTION_DEFAULTS
+    ]
+    return [*known, *others]
