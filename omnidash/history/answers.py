@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from django.db.models import Q
 
 from omnidash.history import rows
 from omnidash.history.ingest import Key, key_of
-from omnidash.history.levels import DAY, MINUTE, Span, cover, level_of, written
+from omnidash.history.levels import DAY, LEVELS, MINUTE, Span, cover, level_of, written
 from omnidash.history.recent import Recent, Seen, parse
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
@@ -93,9 +94,11 @@ class Points:
 
 
 def minutes_known(source: Source, span: Span, now: float) -> float:
-    """Of the span so far, from when on it is known; at least one."""
+    """Of the span so far, from when on it is known; at least one. It grows by whole intervals, so
+    that a page which nothing else changes stays the same for a while."""
     start = max(span.start, source.since or span.start)
-    return max(1.0, (min(now, span.end) - start) / MINUTE)
+    end = min(math.ceil(now / LEVELS[0]) * LEVELS[0], span.end)
+    return max(1.0, (end - start) / MINUTE)
 
 
 def per_minute(source: Source, points: Points, now: float) -> float:
