@@ -96,7 +96,7 @@ def test_the_pages_follow_a_real_runner_through_its_life(
     until("40 stored", lambda: said("results/"))
     # A runner that writes JSON keeps up to 99 events in memory: 160 events make 100 visible.
     seen = 160 if registry()["prod"].store.metrics_lag == 0 else 100
-    until(f"{seen} events are stored", lambda: said("metrics/"))
+    until(f"{seen} events were read", lambda: said("metrics/"))
     assert "ValueError" in said("metrics/")
     assert "no <b>good</b>" in said("metrics/")
     until("Running", lambda: said(""))
@@ -107,7 +107,7 @@ def test_the_pages_follow_a_real_runner_through_its_life(
 
     live.stop()
     until("Stopped", lambda: said(""))
-    until("160 events are stored", lambda: said("metrics/"))
+    until("160 events were read", lambda: said("metrics/"))
 
 
 def test_a_runner_that_is_killed_is_not_running_for_ever(

@@ -1151,31 +1151,32 @@ def test_cleared_metrics_are_a_gap_and_what_follows_is_read(backend: Backend):
     assert [metric.task_id for metric in batch.events] == ["task-9"]
 
 
+def saved(numbers: range) -> list[dict[str, Any]]:
+    return [{**event(number), "saved_at": 1000.0 + number} for number in numbers]
+
+
 def test_emptied_metrics_are_no_gap_until_something_new_comes(backend: Backend):
     store = backend.open()
-    backend.put_metrics([event(number) for number in range(5)])
+    backend.put_metrics(saved(range(5)))
     cursor = store.metrics_after(None).cursor
     backend.trim_metrics(0)
     empty = store.metrics_after(cursor)
     assert (empty.events, empty.gap, empty.aside, empty.stored) == ([], False, 0, 0)
-    store.save_metric(event(9))
+    backend.put_metrics(saved(range(9, 10)))
     batch = store.metrics_after(empty.cursor)
     assert (batch.gap, [metric.task_id for metric in batch.events]) == (True, ["task-9"])
 
 
 def test_metrics_put_back_to_an_older_state_are_set_aside_and_not_read_again(backend: Backend):
-    """Written one by one: a backend tells older from newer by when it took them."""
     store = backend.open()
-    for number in range(4):
-        store.save_metric(event(number))
+    backend.put_metrics(saved(range(4)))
     older = backend.metrics_photograph()
-    for number in range(4, 6):
-        store.save_metric(event(number))
+    backend.put_metrics(saved(range(4, 6)))
     cursor = store.metrics_after(None).cursor
     backend.put_back_metrics(older)
     batch = store.metrics_after(cursor)
     assert (batch.events, batch.gap, batch.aside, batch.cursor) == ([], False, 4, cursor)
-    store.save_metric(event(7))
+    backend.put_metrics(saved(range(7, 8)))
     batch = store.metrics_after(cursor)
     assert [metric.task_id for metric in batch.events] == ["task-7"]
     assert (batch.gap, batch.aside) == (False, 0)
