@@ -342,9 +342,9 @@ def read_result(task_id: str, value: object, size: int) -> Result:
 
 
 def _processing_time(event: dict[str, Any]) -> float | None:
+    seconds = number(event.get("processing_time_sec"))
     milliseconds = number(event.get("processing_time_ms"))
-    seconds = None if milliseconds is None else milliseconds / 1000
-    return number(event.get("processing_time_sec", seconds))
+    return milliseconds / 1000 if seconds is None and milliseconds is not None else seconds
 
 
 def read_metric(event_id: str, value: object, stored_at: float | None = None) -> Metric:

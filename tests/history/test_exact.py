@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import omnidash.history as history_module
@@ -46,6 +46,7 @@ pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.django_db
 
 generated = settings(
+    phases=[Phase.explicit, Phase.generate],
     max_examples=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
