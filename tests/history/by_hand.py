@@ -191,7 +191,7 @@ class Stream:
             self.told.append(event)
             return event, self._last
         value = {name: found for name, found in event.value.items() if name != "timestamp"}
-        value |= {"timestamp": found for found in _values(event.value["timestamp"], self.base)}
+        value |= _field("timestamp", event.value["timestamp"], self.base)
         at = None if event.at is None else self.base - event.at
         stored = self._last / 1000
         if isinstance(self.backend, JsonBackend):
@@ -200,20 +200,20 @@ class Stream:
             else:
                 # No two moments are the same: events that OmniDaemon saves at one are neighbours.
                 base = self.base - len(self.told) / 1000
-                value |= {"saved_at": found for found in _values(event.saved, base)}
+                value |= _field("saved_at", event.saved, base)
                 stored = None if event.saved_age is None else base - event.saved_age
         settled = replace(event, value=value, at=stored if at is None else at)
         self.told.append(settled)
         return settled, self._last
 
 
-def _values(drawn: tuple[str, Any], base: float) -> list[Any]:
-    """A drawn time as the value of a field; none where the field is missing."""
+def _field(name: str, drawn: tuple[str, Any], base: float) -> dict[str, Any]:
+    """A drawn time as a field; nothing where it is missing."""
     how, what = drawn
     if how == "missing":
-        return []
+        return {}
     moment = base - what if how in ("age", "text") else what
-    return [repr(moment) if how == "text" else moment]
+    return {name: repr(moment) if how == "text" else moment}
 
 
 # Sums

@@ -34,19 +34,17 @@ def merged(known: dict[str, Any], news: dict[str, Any]) -> dict[str, Any] | None
             for name, column in b.items()
         }
 
-    special = ("gaps", "marks", "agents", "before")
+    def parts(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+        columns = [join(*pair) for pair in zip(a["columns"], b["columns"], strict=True)]
+        return {**b, "columns": columns, "rest": join(a["rest"], b["rest"])}
+
+    special = ("gaps", "marks", "agents", "errors", "before")
     plain = {name: column for name, column in news.items() if name not in special}
-    agents, before = news["agents"], news["before"]
     return {
         **news,
         **both(known, plain),
-        "before": before and both(known["before"], before),
-        "agents": agents
-        and {
-            **agents,
-            "columns": [join(*pair) for pair in zip(known["agents"]["columns"], agents["columns"])],
-            "rest": join(known["agents"]["rest"], agents["rest"]),
-        },
+        "before": news["before"] and both(known["before"], news["before"]),
+        **{name: parts(known[name], news[name]) for name in ("agents", "errors")},
     }
 
 
@@ -56,5 +54,5 @@ def _fits(known: dict[str, Any], news: dict[str, Any]) -> bool:
         and known["times"][-1] >= news["times"][0] - news["step"]
         and known["times"][0] <= news["start"]
         and bool(known["before"]) == bool(news["before"])
-        and (not news["agents"] or known["agents"]["names"] == news["agents"]["names"])
+        and all(known[name]["keys"] == news[name]["keys"] for name in ("agents", "errors"))
     )

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import omnidash.history as history_module
-from omnidash.charts import Drawing
+from omnidash.charts import ALL, ERRORS, Drawing
 from omnidash.history import History, answers, errors, rows
 from omnidash.history.answers import Whom
 from omnidash.history.levels import LEVELS, SLACK, Span, cover, kept, last, level_of, span, written
@@ -46,7 +46,7 @@ pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.django_db
 
 generated = settings(
-    phases=[Phase.explicit, Phase.generate],
+    phases=[Phase.explicit, Phase.generate],  # making a failure small takes minutes here
     max_examples=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -54,6 +54,7 @@ generated = settings(
 BATCHES = st.lists(
     st.tuples(st.lists(EVENT, max_size=25), st.integers(0, 3)), min_size=1, max_size=5
 )
+CHARTS = (*ALL, ERRORS)
 _fresh = count()
 
 
@@ -333,6 +334,7 @@ def in_flight(
     moves=st.lists(st.floats(0, 300), min_size=5, max_size=5),
     compare=st.booleans(),
     topic=st.sampled_from([None, "a"]),
+    text=st.sampled_from(["", "", "way"]),
 )
 def test_what_a_reader_merges_is_the_full_answer(
     kind: str,
@@ -343,6 +345,7 @@ def test_what_a_reader_merges_is_the_full_answer(
     moves: list[float],
     compare: bool,
     topic: str | None,
+    text: str,
 ) -> None:
     with new_backend(kind, tmp_path, redis_url) as backend:
         stream = Stream(backend, time.time())
@@ -351,7 +354,7 @@ def test_what_a_reader_merges_is_the_full_answer(
             stream.write(events)
             now += move
             source = read_now(history).source()
-            drawing = Drawing(source, span_of(drawn, now), Whom(topic), compare)
+            drawing = Drawing(source, span_of(drawn, now), Whom(topic), compare, CHARTS, text)
             full = drawing.columns()
             if known is not None:
                 news = drawing.columns(drawing.since(known["version"]))
@@ -381,7 +384,7 @@ def test_a_range_that_moves_on_counts_what_is_in_flight_as_a_new_look_does(
     history = History(backend.open())
 
     def look(at: float) -> Drawing:
-        return Drawing(read_now(history).source(), last(900, at))
+        return Drawing(read_now(history).source(), last(900, at), charts=CHARTS)
 
     backend.put_metrics(
         [{"event": "task_processed", "timestamp": now - 885}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,8 +32,8 @@ OLDEST = KEEP[DAY]
 
 def test_each_level_is_made_up_of_the_next_finer_and_each_step_of_a_level() -> None:
     assert list(LEVELS) == sorted(LEVELS)
-    assert all(coarse % fine == 0 for fine, coarse in zip(LEVELS, LEVELS[1:], strict=False))
-    assert all(KEEP[fine] < KEEP[coarse] for fine, coarse in zip(LEVELS, LEVELS[1:], strict=False))
+    assert all(coarse % fine == 0 for fine, coarse in pairwise(LEVELS))
+    assert all(KEEP[fine] < KEEP[coarse] for fine, coarse in pairwise(LEVELS))
     assert [level_of(step) for step in STEPS] == [
         10, 60, 60, 60, 900, 900, 900, 10_800, DAY, DAY,
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given
+from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -33,8 +33,7 @@ from tests.stores import Backend
 pytest_plugins = ["tests.store_fixtures"]
 
 
-# Not made smaller when it fails: that takes minutes here.
-@examples(generated, max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@examples(generated, max_examples=10)
 @given(batches=BATCHES, at_once=st.integers(1, 40), drawn=RANGE)
 def test_every_interval_and_every_answer_is_the_sum_of_its_events(
     on_postgres: PostgresServer,
