@@ -130,16 +130,16 @@ def test_no_row_moves_under_the_pointer(
 
 
 def test_opened_details_stay_open(application: Application, visit: Visit, moving: str) -> None:
-    page = visit(f"{moving}/")
-    numbers = page.locator(".chart-numbers")
+    page = visit(f"{moving}/results/")
+    numbers = page.locator("details.chart-numbers")
     numbers.locator("summary").click()
     before = numbers.inner_text()
-    some_tasks(application.backends[moving])
+    a_result(application.backends[moving], seconds_left=1800)
     expect(numbers).not_to_have_text(before, use_inner_text=True)
     assert numbers.get_attribute("open") is not None
     numbers.locator("summary").click()
     before = numbers.text_content() or ""
-    some_tasks(application.backends[moving])
+    a_result(application.backends[moving], seconds_left=1800)
     expect(numbers).not_to_have_text(before)
     assert numbers.get_attribute("open") is None
 
