@@ -81,7 +81,9 @@ class Rollup(models.Model):
 
     class Meta:
         db_table = "omnidash_rollup"
-        indexes = [models.Index(fields=["level", "start"], name="omnidash_rollup_interval")]
+        indexes = [
+            models.Index(fields=["level", "start", "subject"], name="omnidash_rollup_interval")
+        ]
 
 
 class Mark(models.Model):

@@ -54,7 +54,7 @@ def noted(before: Seen, events: Sequence[Metric]) -> Seen:
 def _kept(event: Metric) -> list[Any]:
     """In the order of the fields of Recent. Secrets are hidden before the message is cut, as half
     of one would not be known for what it is."""
-    error = masked_text(event.error[: 4 * _LONGEST])[:_LONGEST]
+    error = masked_text(event.error[: 4 * _LONGEST])[:_LONGEST] if event.error else ""
     return [
         event.event[:80], event.task_id[:1000], event.timestamp, event.seconds,
         event.error_type[:200], error,

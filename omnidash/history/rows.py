@@ -146,23 +146,23 @@ _ORDERS = {
 } | {name: f"{name} DESC, topic, agent" for name in ("received", "processed", "failed")}
 
 
-def _added(parts: Sequence[Part]) -> tuple[str, list[Any]]:
-    """A query of the sums of each subject over the parts."""
-    # Adding up by subject in the order of the table would walk all of it.
-    one = f"SELECT subject_id, {_PLAIN} FROM omnidash_rollup WHERE {_IN_PART}"
-    rows = " UNION ALL ".join([one] * len(parts))
-    return (
-        f"SELECT subject_id, {_ADDED} FROM ({rows}) AS parts GROUP BY subject_id",
-        list(chain.from_iterable(parts)),
-    )
-
-
-def _chosen(source: int, kind: int, topic: str | None, agent: str | None) -> tuple[str, list[Any]]:
-    """The condition for subjects of a kind."""
+def _added(
+    parts: Sequence[Part], source: int, kind: int, topic: str | None, agent: str | None
+) -> tuple[str, list[Any]]:
+    """A query of the sums over the parts of each subject of a kind, and of a name if given."""
     names = {"topic": topic, "agent": agent}
     wanted = {name: to_bytes(value) for name, value in names.items() if value is not None}
     condition = "source_id = %s AND kind = %s" + "".join(f" AND {name} = %s" for name in wanted)
-    return condition, [source, kind, *wanted.values()]
+    chosen = f"SELECT id FROM omnidash_subject WHERE {condition}"
+    one = (
+        f"SELECT subject_id, {_PLAIN} FROM omnidash_rollup "
+        f"WHERE {_IN_PART} AND subject_id IN (SELECT id FROM chosen)"
+    )
+    return (
+        f"WITH chosen AS ({chosen}), sums AS (SELECT subject_id, {_ADDED} "
+        f"FROM ({' UNION ALL '.join([one] * len(parts))}) AS parts GROUP BY subject_id)",
+        [source, kind, *wanted.values(), *chain.from_iterable(parts)],
+    )
 
 
 def agents(
@@ -175,15 +175,14 @@ def agents(
     limit: int | None,
 ) -> tuple[list[Sums], int]:
     """A page of the agents that have rows in the parts, and how many there are."""
-    sums, places = _added(parts)
-    chosen, names = _chosen(source, Subject.Kind.AGENT, topic, agent)
+    sums, values = _added(parts, source, Subject.Kind.AGENT, topic, agent)
     query = (
-        f"SELECT COUNT(*) OVER (), subject_id, topic, agent, last_seen, {_PLAIN} "
-        f"FROM ({sums}) AS sums JOIN omnidash_subject ON id = subject_id WHERE {chosen} "
+        f"{sums} SELECT COUNT(*) OVER (), subject_id, topic, agent, last_seen, {_PLAIN} "
+        "FROM sums JOIN omnidash_subject ON id = subject_id "
         f"ORDER BY {_ORDERS[order]} LIMIT %s OFFSET %s"
     )
     with connection.cursor() as cursor:
-        cursor.execute(query, [*places, *names, 2**31 if limit is None else limit, offset])
+        cursor.execute(query, [*values, 2**31 if limit is None else limit, offset])
         found = cursor.fetchall()
     count = found[0][0] if found else 0
     return [
@@ -201,14 +200,13 @@ def errors(
     source: int, parts: Sequence[Part], topic: str | None, agent: str | None
 ) -> list[ErrorSums]:
     """The kinds of failure that have rows in the parts."""
-    sums, places = _added(parts)
-    chosen, wanted = _chosen(source, Subject.Kind.ERROR, topic, agent)
+    sums, values = _added(parts, source, Subject.Kind.ERROR, topic, agent)
     query = (
-        "SELECT subject_id, topic, agent, error_type, message, first_seen, last_seen, failed "
-        f"FROM ({sums}) AS sums JOIN omnidash_subject ON id = subject_id WHERE {chosen}"
+        f"{sums} SELECT subject_id, topic, agent, error_type, message, first_seen, last_seen, "
+        "failed FROM sums JOIN omnidash_subject ON id = subject_id"
     )
     with connection.cursor() as cursor:
-        cursor.execute(query, [*places, *wanted])
+        cursor.execute(query, values)
         found = cursor.fetchall()
     return [
         ErrorSums(

@@ -199,7 +199,9 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "omnidash_rollup",
                 "indexes": [
-                    models.Index(fields=["level", "start"], name="omnidash_rollup_interval")
+                    models.Index(
+                        fields=["level", "start", "subject"], name="omnidash_rollup_interval"
+                    )
                 ],
             },
         ),
