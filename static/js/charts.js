@@ -210,6 +210,13 @@
     location.assign(url);
   }
 
+  // A point between gaps makes no line.
+  function alone(plot, place) {
+    const column = plot.data[place];
+    const known = (index) => column[index] !== null && column[index] !== undefined;
+    return [...column.keys()].filter((index) => known(index) && !known(index - 1) && !known(index + 1));
+  }
+
   function options(element, holder, board, kind) {
     const { data } = board;
     const time = words(data.step, data.end - data.start);
@@ -237,7 +244,7 @@
           return {
             label, stroke, dash, width: 1.5, spanGaps: kind === "latency" || kind === "failure",
             fill: fill ? `color-mix(in srgb, ${stroke} ${fill}%, transparent)` : undefined,
-            points: { show: false }, value: (_, number) => value(kind, number),
+            points: { show: true, size: 5, fill: stroke, filter: alone }, value: (_, number) => value(kind, number),
           };
         }),
       ],

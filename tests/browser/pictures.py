@@ -1,4 +1,5 @@
-"""Pictures of each page in both themes and at both widths, of OmniDaemon's own data in Redis:
+"""Pictures of each page in both themes and at both widths, of OmniDaemon's own data in Redis, and
+for the README of the sample, which has an hour behind it:
 `python -m tests.browser.pictures FOLDER`."""
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from pathlib import Path
 
 from tests.browser.browsers import HEIGHTS, Watch, chromium, context_of
 from tests.browser.looks import PAGES, address
-from tests.browser.served import served_fixtures
+from tests.browser.served import served, served_fixtures
 
 STORE = "redis"
+README = (("overview", "light"), ("metrics", "dark"))
+# The clock has read what the simulator wrote, and it is drawn.
+_HAS_HISTORY = """() => document.querySelector("[data-kind=tasks] canvas")
+  && !document.querySelector("main").innerText.includes("read yet")"""
 
 
 def main(folder: Path) -> int:
@@ -30,6 +35,15 @@ def main(folder: Path) -> int:
                     page.screenshot(path=file, animations="disabled")
                     print(file)
                 context.close()
+    with served(OMNIDASH_SAMPLE="on") as application, chromium() as browser:
+        for name, theme in README:
+            context = context_of(browser, application.session, theme, 1440)
+            watch.over(context)
+            page = context.new_page()
+            page.goto(application(address("default", name)))
+            page.wait_for_function(_HAS_HISTORY)
+            page.screenshot(path=folder / f"sample-{name}-{theme}.png", animations="disabled")
+            context.close()
     for complaint in watch.complaints:
         print(complaint, file=sys.stderr)
     return 1 if watch.complaints else 0
