@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -12,6 +11,8 @@ from django.core.management.base import BaseCommand
 from omnidash.clock import run
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOOK = 1.0  # seconds between looks at whether it is still alive
+_LEAVE = 2.0  # seconds that it has to end
 
 
 class Command(BaseCommand):
@@ -19,9 +20,13 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for number in STOP_SIGNALS:
-            # As Ctrl-C does: an event that is set in a handler could wait for the thread it
-            # interrupts.
-            signal.signal(number, signal.default_int_handler)
-        with suppress(KeyboardInterrupt):
-            run(threading.Event())
+        # Waited for, not handled: a handler runs wherever the main thread is, where what it raises
+        # may be swallowed and what it sets may wait for the thread it interrupts.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        stop = threading.Event()
+        clock = threading.Thread(target=run, args=(stop,), name="clock", daemon=True)
+        clock.start()
+        while clock.is_alive() and not signal.sigtimedwait(STOP_SIGNALS, _LOOK):
+            pass
+        stop.set()
+        clock.join(_LEAVE)
