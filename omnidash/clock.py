@@ -41,9 +41,12 @@ class Troubles:
         """What goes wrong within is said, and no more: the next time it may work."""
         try:
             yield
-        except (StoreError, DatabaseError) as error:
+        except StoreError as error:
             if self._is_new(error):
                 log.warning("%s: %s", self._who, error)
+        except DatabaseError as error:
+            if self._is_new(error):
+                log.warning("%s: OmniDash's own database: %s", self._who, error)
         except Exception as error:
             if self._is_new(error):
                 log.exception("%s: unexpected", self._who)
@@ -57,7 +60,7 @@ class Troubles:
     def settle(self) -> None:
         """Everything was tried: what failed before and did not fail now is over."""
         for kind in sorted(self._known - self._now):
-            log.warning("%s: works again (%s)", self._who, kind)
+            log.warning("%s: works again after %s", self._who, kind)
         self._known, self._now = self._now, set()
 
 

@@ -126,7 +126,9 @@ def status(
     """Never from the stored start time alone: a crash leaves it behind. A start time with signs of
     life is Running; without, Degraded, because idle and dead look the same from the store."""
     signs = [t for t in map(_last_sign, supervisors) if t is not None]
-    signs += [t for t in (newest_event, runner.last_write) if t is not None]
+    signs += [
+        at for at in (newest_event, runner.last_write, runner.start_time) if isinstance(at, float)
+    ]
     signs = [t for t in signs if t <= now + AHEAD]  # a clock that is ahead proves nothing
     seen_at = min(max(signs), now) if signs else None
     if troubles:
@@ -153,17 +155,21 @@ def attention(
     risks: list[str],
     now: float,
     capacity: Sequence[Fill] = (),
+    silent: Status | None = None,
 ) -> list[Attention]:
-    """What needs a person, worst first."""
+    """What needs a person, worst first. `silent`: the status, if it is that of a runner which gives
+    no sign of life."""
     lines = [Attention("bad", "Storage", trouble, "", "storage") for trouble in troubles]
+    if silent:
+        text = "gives no sign of life: idle or dead"
+        lines.append(Attention("warn", "Runner", text, "last sign", "agents", at=silent.seen_at))
     lines += [Attention("quiet", "Storage", risk, "", "storage") for risk in risks]
     lines += _supervisor_lines(supervisors, now)
     if lately.failed:
-        ended = lately.processed + lately.failed
-        share = lately.failed / ended
+        share = lately.failed / lately.ended
         level: Level = "bad" if share > 0.1 else "warn"
         tasks = _plural(lately.failed, "task")
-        text = f"failed in the last hour, {share:.1%} of those that ended"
+        text = f"failed in the last hour, {share * 100:.1f} % of those that ended"
         lines.append(Attention(level, tasks, text, "", "errors", "range=1h", at=lately.last_seen))
     if expiring:
         results = _plural(expiring, "result")

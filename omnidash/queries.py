@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from django.http import QueryDict
 from omnidash.charts import ALL, ERRORS, Chart
 from omnidash.health import STATES
 from omnidash.history.answers import Whom
-from omnidash.history.levels import DAY, HOUR, MINUTE, Span, last, span
+from omnidash.history.levels import DAY, HOUR, KEEP, MINUTE, Span, last, span
 from omnidash.text import from_ref
 from storage.base import RecordNotFound, Store
 from storage.records import LATEST
@@ -132,6 +133,29 @@ class RangeQuery(Query):
         end = min(end or now, now)
         start = min(start if start is not None else end - length, end)
         return span(start, end, now, compared=compared)
+
+    def clean(self) -> None:
+        now = time.time()
+        start, end = self.moment("from"), self.moment("to")
+        if start is not None and start >= now:
+            self.add_error("from", "It lies ahead.")
+        elif start is not None and start < now - KEEP[DAY]:
+            self.add_error("from", "Nothing is kept for longer than two years.")
+        if end is not None and end <= (start if start is not None else now - KEEP[DAY]):
+            self.add_error("to", "There is no time before it.")
+
+    def written(self, name: str) -> str:
+        """A moment as its field takes it."""
+        found = self.cleaned_data.get(name)
+        return found.strftime("%Y-%m-%dT%H:%M:%S") if found else ""
+
+    @property
+    def from_written(self) -> str:
+        return self.written("from")
+
+    @property
+    def to_written(self) -> str:
+        return self.written("to")
 
     def moment(self, name: str) -> float | None:
         found = self.cleaned_data.get(name)

@@ -190,7 +190,7 @@ def test_a_trouble_is_said_when_it_begins_and_when_it_ends(
                 raise error
         troubles.settle()
     assert [record.getMessage() for record in caplog.records] == [
-        "store prod: refused", "store prod: works again (StoreUnavailable)",
+        "store prod: refused", "store prod: works again after StoreUnavailable",
     ]  # fmt: skip
 
 

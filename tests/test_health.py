@@ -27,11 +27,22 @@ def test_a_start_time_left_behind_by_a_crash_is_not_running() -> None:
     status = judged(RUNNING, newest_event=NOW - 3 * 3600)
     assert (status.word, status.level) == ("Degraded", "warn")
     assert "never said" in status.evidence
-    assert status.seen_at == NOW - 3 * 3600
+    assert status.seen_at == RUNNING.start_time
 
 
-def test_a_start_time_without_any_sign_of_life_is_degraded() -> None:
+def test_a_start_time_without_any_later_sign_of_life_is_degraded() -> None:
     assert judged(RUNNING).word == "Degraded"
+
+
+def test_a_runner_that_has_just_started_is_running_before_its_first_task() -> None:
+    status = judged(Runner(start_time=NOW - 5, runner_id="r"))
+    assert (status.word, status.seen_at) == ("Running", NOW - 5)
+
+
+def test_a_runner_that_gives_no_sign_of_life_needs_attention() -> None:
+    silent = judged(RUNNING)
+    (line,) = lines(silent=silent)
+    assert (line.subject, line.level, line.at) == ("Runner", "warn", silent.seen_at)
 
 
 def test_a_fresh_event_proves_a_running_runner() -> None:
@@ -126,7 +137,7 @@ def test_failures_name_their_share_of_the_tasks_that_ended() -> None:
     lately = Figures.of(Tally(received=4, processed=3, failed=1))
     (line,) = lines(lately=lately)
     assert (line.subject, line.level) == ("1 task", "bad")
-    assert "25.0%" in line.text
+    assert "25.0 %" in line.text
 
 
 def test_a_clock_far_ahead_proves_no_life() -> None:

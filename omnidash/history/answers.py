@@ -27,9 +27,9 @@ class Figures:
 
     topic: str
     agent: str
-    received: int
-    processed: int
-    failed: int
+    received: int | None
+    processed: int | None
+    failed: int | None
     success_rate: float | None
     mean: float | None
     p50: float | None
@@ -37,6 +37,10 @@ class Figures:
     p99: float | None
     max: float | None
     last_seen: float | None = None
+
+    @property
+    def ended(self) -> int:
+        return (self.processed or 0) + (self.failed or 0)
 
     @classmethod
     def of(cls, tally: Tally, agent: Agent = ("", ""), last_seen: float | None = None) -> Figures:
@@ -90,6 +94,13 @@ class Points:
         """p50, p95 and p99 of each step."""
         found = [tally.quantiles() if tally else [None, None, None] for tally in self.tallies]
         return [list(column) for column in zip(*found, strict=True)]
+
+
+def figures(points: Points) -> Figures:
+    """Of the whole span; without any value where nothing of it is known."""
+    if all(tally is None for tally in points.tallies):
+        return Figures("", "", *[None] * 9)
+    return Figures.of(points.total)
 
 
 def minutes_known(points: Points) -> float:

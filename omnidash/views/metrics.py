@@ -59,6 +59,7 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
         source, span, whom, asked.value("order"), asked.offset, PAGE_ROWS
     )
     failures = errors.failures(source, span, whom)
+    before, whole_before = _before(drawing) if drawing.compare else (None, True)
     context = {
         "asked": asked,
         "ranges": RANGES,
@@ -67,8 +68,9 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
         "rows": rows,
         "pager": Pager(asked.offset, len(rows), row_count),
         "charts": Charts(asked.of_charts("compare"), asked.chosen, ALL),
-        "totals": Figures.of(answers.points(source, span, whom).total),
-        "before": _before(drawing) if drawing.compare else None,
+        "totals": answers.figures(answers.points(source, span, whom)),
+        "before": before,
+        "whole_before": whole_before,
         "failures": failures[:_ERRORS],
         "failure_kinds": len(failures),
         "changes": answers.marks(source, span, _CHANGES, whom.agent),
@@ -92,9 +94,10 @@ def _drawing(entry: Entry, asked: MetricsQuery) -> tuple[Drawing, StoreError | N
     return Drawing(source, span, whom, compare, asked.charts, text), trouble
 
 
-def _before(drawing: Drawing) -> Figures:
+def _before(drawing: Drawing) -> tuple[Figures, bool]:
+    """The figures of the period before, and whether all of it is known."""
     points = answers.points(drawing.source, drawing.span.before(), drawing.whom)
-    return Figures.of(points.total)
+    return answers.figures(points), None not in points.tallies
 
 
 def points(request: StoreRequest, store: str) -> HttpResponse:

@@ -34,14 +34,15 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
     expiring = read("results", lambda: entry.store.expiring(health.SOON), None)
     soonest = ResultQuery(order="expiring", limit=_ROWS)
     points = answers.points(source, hour)
-    lately, minutes = Figures.of(points.total), answers.minutes_known(points)
+    lately, minutes = answers.figures(points), answers.minutes_known(points)
     troubles = inspection.troubles + sections.troubles
+    status = health.status(runner, supervisors, source.newest, counts, troubles, now)
     context = {
         "counts": counts,
         "runner": runner,
         "inspection": inspection,
         "troubles": troubles,
-        "status": health.status(runner, supervisors, source.newest, counts, troubles, now),
+        "status": status,
         "lately": lately,
         "per_minute": points.total.ended / minutes if source.since else None,
         "sparks": numbers(points),
@@ -56,6 +57,7 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
             inspection.risks,
             now,
             capacity=fills(source, counts, inspection.facts, now),
+            silent=status if status.word == "Degraded" and not troubles else None,
         ),
         "busiest": read("agents", lambda: _busiest(entry, source, hour, minutes, now), []),
         "next": read("results", lambda: entry.store.result_page(soonest), None),
@@ -75,6 +77,10 @@ def _busiest(
     agents = entry.store.agents_by_name([(row.topic, row.agent) for row in rows])
     states = {(found.topic, found.name): health.agent_state(found, now) for found in agents}
     return [
-        (row, (row.processed + row.failed) / minutes, states.get((row.topic, row.agent)))
+        (
+            row,
+            row.ended / minutes,
+            states.get((row.topic, row.agent)),
+        )
         for row in rows
     ]

@@ -34,6 +34,7 @@
 
   function plan() {
     clearTimeout(timer);
+    document.querySelector(".live-control")?.toggleAttribute("hidden", !root());
     if (!every || !root()) {
       say("Paused", "");
       return;

@@ -51,11 +51,11 @@
     return number.toLocaleString();
   }
 
-  function stepWords(step) {
-    for (const [size, unit] of [[86400, "day"], [3600, "h"], [60, "min"]]) {
-      if (step >= size) return step === size ? `per ${unit}` : `per ${step / size} ${unit}`;
-    }
-    return `per ${step} s`;
+  // Counts are of an interval; rates, latencies and what is in flight only have points so far apart.
+  function stepWords(kind, step) {
+    const [size, unit] = [[86400, "day"], [3600, "h"], [60, "min"], [1, "s"]].find(([least]) => step >= least);
+    const counted = ["tasks", "agents", "errors"].includes(kind);
+    return counted && step === size ? `per ${unit}` : `${counted ? "per" : "points of"} ${step / size} ${unit}`;
   }
 
   // --- Data ---
@@ -182,11 +182,11 @@
   }
 
   // The mark under the cursor is told in the caption.
-  function tellMark(board, caption) {
+  function tellMark(board, kind, caption) {
     return (plot) => {
       const { left } = plot.cursor;
       const near = left >= 0 && board.data.marks.find((mark) => Math.abs(plot.valToPos(mark.at, "x") - left) < 6);
-      const text = near ? near.text : stepWords(board.data.step);
+      const text = near ? near.text : stepWords(kind, board.data.step);
       if (caption.textContent !== text) caption.textContent = text;
     };
   }
@@ -205,6 +205,10 @@
   function widen() {
     const url = new URL(location.href);
     if (!url.searchParams.has("from") && !url.searchParams.has("to")) return;
+    if (document.referrer.startsWith(`${location.origin}/`) && history.length > 1) {
+      history.back(); // to where the zoom began
+      return;
+    }
     url.searchParams.delete("from");
     url.searchParams.delete("to");
     location.assign(url);
@@ -231,7 +235,7 @@
       cursor: { y: false, sync: { key: "omnidash" }, drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => widen } },
       scales: {
         x: { time: true, range: () => [board.data.start, board.data.times.at(-1) || board.data.end] },
-        y: { range: (_, low, high) => [0, kind === "failure" ? Math.min(1, Math.max(0.01, (high || 0) * 1.1)) : Math.max(kind === "latency" ? 0.001 : 1, (high || 0) * 1.1)] },
+        y: { range: (_, low, high) => [0, kind === "failure" ? Math.min(1, Math.max(0.01, (high || 0) * 1.1)) : Math.max(kind === "latency" ? 1e-6 : 1, (high || 0) * 1.1)] },
       },
       axes: [
         { stroke: grey, grid: { show: false }, ticks: grid, space: 70, values: (_, splits) => splits.map((at) => time.format(at * 1000)) },
@@ -250,7 +254,7 @@
       ],
       hooks: {
         drawClear: [background(board)], draw: [fade(board), marks(board)],
-        setCursor: [tellMark(board, caption)], setSelect: [(plot) => zoom(element, plot)],
+        setCursor: [tellMark(board, kind, caption)], setSelect: [(plot) => zoom(element, plot)],
       },
     };
   }
@@ -268,7 +272,7 @@
       if (!holder.clientWidth) return;
       const plot = new uPlot(options(element, holder, board, kind), columns(kind, board.data), holder);
       board.plots.set(holder, { plot, names, step: board.data.step });
-      holder.closest("figure").querySelector("[data-step]").textContent = stepWords(board.data.step);
+      holder.closest("figure").querySelector("[data-step]").textContent = stepWords(kind, board.data.step);
     });
   }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import stat
 import threading
@@ -288,8 +289,22 @@ def move_into_place(beside: str, path: str, durable: bool) -> os.stat_result:
     return status
 
 
+_IS_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.*\.tmp")
+_LONG_WRITE = 60.0  # seconds that no write of ours takes
+
+
+def is_leftover(directory: str, name: str) -> bool:
+    """Whether it is a temporary file of a writer of ours that was killed."""
+    if not _IS_TEMPORARY.fullmatch(name):
+        return False
+    try:
+        return time.time() - os.lstat(os.path.join(directory, name)).st_mtime > _LONG_WRITE
+    except FileNotFoundError:
+        return False
+
+
 def remove_leftovers(directory: str) -> None:
     """Temporary files of writers that were killed. Only the holder of the lock may have any."""
     for name in os.listdir(directory):
-        if name.startswith(TEMPORARY_PREFIX) and name.endswith(".tmp"):
+        if _IS_TEMPORARY.fullmatch(name):
             os.unlink(os.path.join(directory, name))

@@ -162,8 +162,8 @@ class JsonInspection(JsonFiles):
             if name in _LEFTOVERS:
                 note = f"{_LEFTOVERS[name]}; ignored"
                 found.facts.append(Fact("directory", "leftover", name, note=note))
-            elif name.startswith(files.TEMPORARY_PREFIX) and name.endswith(".tmp"):
-                note = "of an interrupted write of ours; the next write removes it"
+            elif files.is_leftover(self.directory, name):
+                note = "of an interrupted write of OmniDash; the next write removes it"
                 found.facts.append(Fact("directory", "leftover", name, note=note))
 
     def _inspect_file(self, found: Inspection, file: StoreFile[Any]) -> None:
