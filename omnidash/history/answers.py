@@ -234,13 +234,15 @@ def by_agent(
     return _figures(agents, parts), count
 
 
-def _figures(agents: Sequence[rows.Sums], parts: list[rows.Part]) -> list[Figures]:
-    """With the percentiles, which only rows that are shown are read for."""
-    timed = {row.subject: row.tally for row in agents if row.tally.timed}
+def _figures(agents: Sequence[rows.Found], parts: list[rows.Part]) -> list[Figures]:
+    """Added up of the rows of these agents alone."""
+    tallies = {row.subject: Tally() for row in agents}
     for part in parts:
-        for subject, _, tally in rows.of_subjects(list(timed), part):
-            timed[subject].sketch += tally.sketch
-    return [Figures.of(row.tally, (row.topic, row.agent), row.last_seen) for row in agents]
+        for subject, _, tally in rows.of_subjects(list(tallies), part):
+            tallies[subject].merge(tally)
+    return [
+        Figures.of(tallies[row.subject], (row.topic, row.agent), row.last_seen) for row in agents
+    ]
 
 
 def _by_p95(
@@ -259,7 +261,11 @@ def busiest(
     parts = list(cover(span))
     agents, _ = rows.agents(source.pk, parts, whom.topic, whom.agent, "ended", 0, limit)
     columns = rows.ended([row.subject for row in agents], span)
-    return [((row.topic, row.agent), columns[row.subject]) for row in agents if row.tally.ended]
+    return [
+        ((row.topic, row.agent), columns[row.subject])
+        for row in agents
+        if any(columns[row.subject])
+    ]
 
 
 def recent(source: Source, agent: Agent) -> list[Recent]:

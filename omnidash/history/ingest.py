@@ -212,7 +212,9 @@ def _subjects(source: Source, tallies: Iterable[Key], digest: Digest) -> dict[Ke
     if fresh:
         names = _within_limits(source, fresh)
         keys |= {key: key_of(source, *name) for key, name in names.items()}
-        added = [_subject(source, name, key_of(source, *name)) for name in set(names.values())]
+        added = [
+            _subject(source, name, key_of(source, *name)) for name in dict.fromkeys(names.values())
+        ]
         Subject.objects.bulk_create(added, batch_size=500, ignore_conflicts=True)
         known |= rows.subjects(bytes(subject.key) for subject in added)
     newest: dict[bytes, list[Metric]] = defaultdict(list)

@@ -105,14 +105,13 @@ def _portions(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """An agent and what its rows add up to, without the sketch."""
+class Found:
+    """An agent that has rows in the parts that were asked for."""
 
     subject: int
     topic: str
     agent: str
     last_seen: float | None
-    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,29 +136,33 @@ _ADDED = (
 _PLAIN = "received, processed, failed, other, timed, seconds, low, high"
 _SUMS = f"SELECT {_ADDED} FROM omnidash_rollup"
 _IN_PART = "level = %s AND start >= %s AND start < %s"
-_ORDERS = {
-    "topic": "topic, agent",
-    "agent": "agent, topic",
-    "ended": "processed + failed DESC, topic, agent",
-    "max": "COALESCE(high, 0) DESC, topic, agent",
-    "last_seen": "last_seen DESC, topic, agent",
-} | {name: f"{name} DESC, topic, agent" for name in ("received", "processed", "failed")}
+# What is added up of a subject's rows to put it in order, and the order. Of equals, who was seen
+# first comes first: names would have to be read of all of them.
+_NAMES = {"topic": "topic, agent", "agent": "agent, topic", "last_seen": "last_seen DESC, id"}
+_VALUES = {
+    "ended": "SUM(processed + failed)",
+    "received": "SUM(received)",
+    "processed": "SUM(processed)",
+    "failed": "SUM(failed)",
+    "max": "MAX(COALESCE(high, 0))",
+}
 
 
-def _added(
-    parts: Sequence[Part], source: int, kind: int, topic: str | None, agent: str | None
+def _grouped(
+    value: str, parts: Sequence[Part], source: int, kind: int, topic: str | None, agent: str | None
 ) -> tuple[str, list[Any]]:
-    """A query of the sums over the parts of each subject of a kind, and of a name if given."""
+    """A query that begins with `found`: the subjects of a kind, and of a name if given, that have
+    rows in the parts, and a value of these."""
     names = {"topic": topic, "agent": agent}
-    wanted = {name: to_bytes(value) for name, value in names.items() if value is not None}
+    wanted = {name: to_bytes(found) for name, found in names.items() if found is not None}
     condition = "source_id = %s AND kind = %s" + "".join(f" AND {name} = %s" for name in wanted)
     chosen = f"SELECT id FROM omnidash_subject WHERE {condition}"
     one = (
-        f"SELECT subject_id, {_PLAIN} FROM omnidash_rollup "
+        "SELECT subject_id, received, processed, failed, high FROM omnidash_rollup "
         f"WHERE {_IN_PART} AND subject_id IN (SELECT id FROM chosen)"
     )
     return (
-        f"WITH chosen AS ({chosen}), sums AS (SELECT subject_id, {_ADDED} "
+        f"WITH chosen AS ({chosen}), found AS (SELECT subject_id, {value} AS value "
         f"FROM ({' UNION ALL '.join([one] * len(parts))}) AS parts GROUP BY subject_id)",
         [source, kind, *wanted.values(), *chain.from_iterable(parts)],
     )
@@ -173,22 +176,30 @@ def agents(
     order: str,
     offset: int,
     limit: int | None,
-) -> tuple[list[Sums], int]:
+) -> tuple[list[Found], int]:
     """A page of the agents that have rows in the parts, and how many there are."""
-    sums, values = _added(parts, source, Subject.Kind.AGENT, topic, agent)
-    query = (
-        f"{sums} SELECT COUNT(*) OVER (), subject_id, topic, agent, last_seen, {_PLAIN} "
-        "FROM sums JOIN omnidash_subject ON id = subject_id "
-        f"ORDER BY {_ORDERS[order]} LIMIT %s OFFSET %s"
-    )
+    kind, value = Subject.Kind.AGENT, _VALUES.get(order, "COUNT(*)")
+    found, values = _grouped(value, parts, source, kind, topic, agent)
+    page = [2**31 if limit is None else limit, offset]
+    if order in _NAMES:
+        query = (
+            f"{found} SELECT COUNT(*) OVER (), id, topic, agent, last_seen "
+            "FROM found JOIN omnidash_subject ON id = subject_id "
+            f"ORDER BY {_NAMES[order]} LIMIT %s OFFSET %s"
+        )
+    else:  # names of those on the page only
+        query = (
+            f"{found} SELECT total, id, topic, agent, last_seen FROM (SELECT COUNT(*) OVER () AS "
+            "total, subject_id, value FROM found ORDER BY value DESC, subject_id LIMIT %s OFFSET "
+            "%s) AS page JOIN omnidash_subject ON id = subject_id ORDER BY value DESC, id"
+        )
     with connection.cursor() as cursor:
-        cursor.execute(query, [*values, 2**31 if limit is None else limit, offset])
-        found = cursor.fetchall()
-    count = found[0][0] if found else 0
+        cursor.execute(query, [*values, *page])
+        rows = cursor.fetchall()
     return [
-        Sums(row[1], _name(row[2]), _name(row[3]), row[4], Tally(*map(_plain, row[5:])))
-        for row in found
-    ], count
+        Found(subject, _name(topic), _name(agent), last_seen)
+        for _, subject, topic, agent, last_seen in rows
+    ], rows[0][0] if rows else 0
 
 
 def _plain(value: Any) -> Any:
@@ -200,10 +211,11 @@ def errors(
     source: int, parts: Sequence[Part], topic: str | None, agent: str | None
 ) -> list[ErrorSums]:
     """The kinds of failure that have rows in the parts."""
-    sums, values = _added(parts, source, Subject.Kind.ERROR, topic, agent)
+    kind, value = Subject.Kind.ERROR, _VALUES["failed"]
+    sums, values = _grouped(value, parts, source, kind, topic, agent)
     query = (
         f"{sums} SELECT subject_id, topic, agent, error_type, message, first_seen, last_seen, "
-        "failed FROM sums JOIN omnidash_subject ON id = subject_id"
+        "value FROM found JOIN omnidash_subject ON id = subject_id"
     )
     with connection.cursor() as cursor:
         cursor.execute(query, values)

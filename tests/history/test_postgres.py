@@ -64,7 +64,7 @@ def test_every_interval_and_every_answer_is_the_sum_of_its_events(
         ("ended", ["t b", "s b", "t a"]),
         ("received", ["t a", "s b", "t b"]),
         ("processed", ["s b", "t b", "t a"]),
-        ("failed", ["t b", "s b", "t a"]),
+        ("failed", ["t b", "t a", "s b"]),
         ("max", ["s b", "t b", "t a"]),
         ("p95", ["s b", "t b", "t a"]),
         ("last_seen", ["t b", "t a", "s b"]),
