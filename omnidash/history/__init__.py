@@ -24,8 +24,8 @@ from storage.garbage import collector_paused
 SOON = 1.0  # seconds for which one reading of the store serves everybody in this process
 _NOTED = 5.0  # seconds between notes that the store was read and had nothing new
 _PATIENCE = 0.3  # seconds to wait for another reader before going on with what is remembered
-_GLANCE = 0.5  # seconds that a page may read; the next one or the clock reads the rest
-_BATCH = 10_000
+_GLANCE = 0.3  # seconds that a page may read; the next one or the clock reads the rest
+_BATCH, _FEW = 10_000, 1_000  # events read at once, and by a page, so that it keeps to its time
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,9 @@ class History:
 
     def _read(self, deadline: float) -> None:
         source = self.source()
-        more = True
+        more, size = True, _BATCH if deadline == math.inf else _FEW
         while more and time.monotonic() < deadline:
-            batch = self._store.metrics_after(source.cursor, _BATCH)
+            batch = self._store.metrics_after(source.cursor, size)
             if not _news(source, batch):
                 self._note_reading(source)
             elif not _taken(source, batch):
