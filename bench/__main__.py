@@ -182,11 +182,11 @@ def measure(server: str, size: Sizes, asked: argparse.Namespace) -> Findings:
         if wanted(group):
             findings.stores += rows()
     with application(server) as browser:
-        if wanted(HISTORY):
-            rows = history_rows(browser, server, size, Upstream(), quick=asked.quick)
-            findings.history = list(rows)
         if wanted(PAGES):
             findings.pages = page_rows(browser, server, size, quick=asked.quick)
+        if wanted(HISTORY):  # fills the database of the application with a month
+            rows = history_rows(browser, server, size, Upstream(), quick=asked.quick)
+            findings.history = list(rows)
     if asked.quick:  # so little data that fixed costs decide
         for row in findings.stores:
             row.target = row.limit = None
