@@ -9,8 +9,10 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any
 
+import orjson
+
 from omnidash.text import masked_text
-from storage.records import Metric
+from storage.records import Metric, parse_json
 
 NEWEST = 10  # events that are kept of a subject
 _LONGEST = 500  # characters of a message
@@ -39,16 +41,28 @@ class Seen:
 
 
 def parse(text: str) -> list[Recent]:
-    return [Recent(*fields) for fields in json.loads(text)]
+    return [Recent(*fields) for fields in _read(text)]
 
 
 def noted(before: Seen, events: Sequence[Metric]) -> Seen:
     """The subject after these events, each of which has a time."""
-    newest = [*map(_kept, nlargest(NEWEST, events, key=_time)), *json.loads(before.recent)]
+    newest = [*map(_kept, nlargest(NEWEST, events, key=_time)), *_read(before.recent)]
     newest.sort(key=itemgetter(2), reverse=True)
     times = [at for at in (before.first_seen, before.last_seen) if at is not None]
     times += [min(map(_time, events)), max(map(_time, events))]
-    return Seen(before.id, min(times), max(times), json.dumps(newest[:NEWEST]))
+    return Seen(before.id, min(times), max(times), _written(newest[:NEWEST]))
+
+
+def _read(text: str) -> list[Any]:
+    found: list[Any] = parse_json(text.encode())[0]
+    return found
+
+
+def _written(events: list[list[Any]]) -> str:
+    try:
+        return orjson.dumps(events).decode()
+    except TypeError:  # a lone surrogate, which no UTF-8 can carry
+        return json.dumps(events)
 
 
 def _kept(event: Metric) -> list[Any]:
