@@ -87,18 +87,26 @@ class Drawing:
             return None
         changes = json.loads(self.source.changes)
         versions = [number for number, _ in changes]
-        moved = self.span.start - start
-        if step != self.span.step or moved < 0 or known > self.source.version:
+        if step != self.span.step or start > self.span.start or known > self.source.version:
             return None
-        # What is in flight is counted on from the beginning of the span; which kinds of failure
-        # hold a text follows their newest examples.
-        if self.text or (moved and FLIGHT in self.charts):
+        if self.text:  # which kinds of failure hold it follows their newest examples
             return None
         if known < self.source.version and known + 1 not in versions:
             return None
         earliest = [at for number, at in changes if number > known]
         changed = int(min([*earliest, end - step]) // step) * step
-        return max(self.span.start, changed)
+        if changed <= self.span.start or not self._flies_on(Span(start, end, step)):
+            return None
+        return changed
+
+    def _flies_on(self, earlier: Span) -> bool:
+        """Whether what was in flight in an earlier span still is as it was."""
+        if FLIGHT not in self.charts or earlier.start == self.span.start:
+            return True
+        pairs = [(earlier, self.span)]
+        if self.compare:
+            pairs.append((earlier.before(), self.span.before()))
+        return all(answers.flying_alike(self.source, *pair, self.whom) for pair in pairs)
 
     def columns(self, since: int | None = None) -> dict[str, Any]:
         """JSON-ready. `times` begin with the step `since`; every column is as long as `times`, and

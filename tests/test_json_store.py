@@ -995,6 +995,19 @@ def test_events_that_are_equal_in_everything_are_counted(store: JsonStore, tmp_p
     assert store.metrics_after(cursor).events == []
 
 
+@pytest.mark.parametrize("saved_at", [0, 12345.678, "99999", None, 10**400])
+def test_events_that_are_equal_in_everything_need_not_be_side_by_side(
+    store: JsonStore, tmp_path: Path, saved_at: Any
+):
+    pair = [event(7.0), {**event(5.0), "saved_at": saved_at}]
+    write(tmp_path, "metrics.json", pair)
+    cursor = store.metrics_after(None).cursor
+    write(tmp_path, "metrics.json", pair * 2)
+    batch = store.metrics_after(cursor)
+    assert (len(batch.events), batch.gap) == (2, False)
+    assert store.metrics_after(batch.cursor).events == []
+
+
 def test_events_that_are_none_are_marked(store: JsonStore, tmp_path: Path):
     write(tmp_path, "metrics.json", [event(1.0), 5, None, [1], "text", event(2.0), {}])
     batch = store.metrics_after(None)

@@ -197,12 +197,25 @@ def of_agents(source: Source, span: Span, agents: Iterable[Agent]) -> dict[Agent
 def in_flight(source: Source, found: Points, whom: Whom = EVERYTHING) -> list[int | None]:
     """Tasks received and not ended at the end of each step: all received before minus all ended
     before. Where more ended than was received, receipts were missed, and it starts again at 0."""
-    flying = _flying_before(source, found.span, whom)
-    column: list[int | None] = []
+    _, *ends = _flying(source, found, whom)
+    return [
+        None if tally is None else flying for tally, flying in zip(found.tallies, ends, strict=True)
+    ]
+
+
+def flying_alike(source: Source, before: Span, span: Span, whom: Whom = EVERYTHING) -> bool:
+    """Whether as much is in flight at each step of the span as counted from an earlier beginning.
+    It is not if the steps before it, which are left out now, started again at 0."""
+    left_out = points(source, Span(before.start, span.start, span.step), whom)
+    return _flying(source, left_out, whom)[-1] == _flying_before(source, span, whom)
+
+
+def _flying(source: Source, found: Points, whom: Whom) -> list[int]:
+    """What is in flight at the beginning of the first step and at the end of each."""
+    column = [_flying_before(source, found.span, whom)]
     for tally in found.tallies:
-        if tally is not None:
-            flying = max(0, flying + tally.received - tally.ended)
-        column.append(None if tally is None else flying)
+        change = 0 if tally is None else tally.received - tally.ended
+        column.append(max(0, column[-1] + change))
     return column
 
 

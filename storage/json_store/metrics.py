@@ -36,18 +36,30 @@ def _cursor_of(values: list[Any], position: int) -> str:
     value = values[position]
     digest = _digest(value)
     saved_at = repr(_saved_at(value))  # as text: NaN, too, equals itself
-    equal = 0
-    for earlier in range(position - 1, -1, -1):
-        if repr(_saved_at(values[earlier])) == saved_at:
-            equal += _digest(values[earlier]) == digest
-        elif _is_time(saved_at):
-            break
+    equal = len(_equals(values, position, saved_at, digest))
     return f"{saved_at}|{digest}|{equal}"
 
 
-def _is_time(saved_at: str) -> bool:
-    """Events of one such time are side by side; others may lie anywhere."""
-    return saved_at[:1].isdigit()
+def _equals(values: list[Any], end: int, saved_at: str, digest: str) -> list[int]:
+    """Where before the end the same event stands. The clock that dates events may jump, so equal
+    times need not be side by side."""
+    time = _finite(saved_at)
+    return [
+        position
+        for position in range(end)
+        if (time is None or _saved_at(values[position]) == time)  # a text of each takes long
+        and repr(_saved_at(values[position])) == saved_at
+        and _digest(values[position]) == digest
+    ]
+
+
+def _finite(saved_at: str) -> float | None:
+    """The one number that is written so, if there is one."""
+    try:
+        number = float(saved_at)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and repr(number) == saved_at else None
 
 
 def _position_after(values: list[Any], cursor: str) -> int | None:
@@ -56,18 +68,9 @@ def _position_after(values: list[Any], cursor: str) -> int | None:
     if len(parts) != 3 or not parts[2].isdecimal():
         return None
     saved_at, digest, equal = parts
-    found: list[int] = []
-    for position in range(len(values) - 1, -1, -1):
-        value = values[position]
-        if repr(_saved_at(value)) == saved_at:
-            if _digest(value) == digest:
-                found.append(position)
-        elif found and _is_time(saved_at):
-            break
-    if not found:
-        return None
-    # found goes backwards; of events equal in everything the cursor's is the one counted.
-    return found[max(0, len(found) - 1 - int(equal))] + 1
+    found = _equals(values, len(values), saved_at, digest)
+    # Of events equal in everything the cursor's is the one counted.
+    return found[min(int(equal), len(found) - 1)] + 1 if found else None
 
 
 def _first_later(values: list[Any], cursor: str) -> int:
