@@ -397,3 +397,49 @@ def test_a_range_that_moves_on_counts_what_is_in_flight_as_a_new_look_does(
     news = merged(known, as_json(later.columns(later.since(known["version"]))))
     assert news in (as_json(later.columns()), None)
     assert known["in_flight"][-1] == 3
+
+
+ABSURD = [
+    "-10000000000000",
+    "-1",
+    "0",
+    "1",
+    "7",
+    "10000000000000",
+    "9" * 400,
+    "9" * 5000,
+    "",
+    "x",
+    "1e9",
+]
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_a_version_that_no_page_has_drawn_is_answered_as_without_one(
+    backend: Backend, compare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it names costs nothing: no span is looked at but the one that is drawn."""
+    now = time.time()
+    backend.put_metrics([{"event": "task_received", "timestamp": now - age} for age in (900, 60)])
+    source = read_now(History(backend.open())).source()
+    drawing = Drawing(source, last(900, now - 30), compare=compare)
+    later = Drawing(source, last(900, now), compare=compare)
+    known = drawing.version.split(".")
+    assert later.since(".".join(known)) is not None
+    monkeypatch.setattr(answers, "flying_alike", None)
+    for place in range(len(known)):
+        for odd in ABSURD:
+            parts = [*known[:place], odd, *known[place + 1 :]]
+            if parts == known:
+                continue
+            assert later.since(".".join(parts)) is None
+    start, end, step = map(int, known[1:])
+    for span in (
+        (start + 1, end),
+        (start, end + 1),
+        (end, start),
+        (start, start),
+        (start, now + 99),
+    ):
+        assert later.since(f"{known[0]}.{span[0]}.{int(span[1])}.{step}") is None
+    assert later.since(f"{known[0]}.{start - 2 * drawing.span.seconds}.{end}.{step}") is None
