@@ -76,8 +76,10 @@ class Drawing:
 
     @property
     def version(self) -> str:
-        """The same as long as the answer is."""
-        return f"{self.source.version}.{self.span.start}.{self.span.end}.{self.span.step}"
+        """The same as long as the answer is. It ends where what is known does: later steps are
+        drawn anew."""
+        end = answers.read_until(self.source, self.span)
+        return f"{self.source.version}.{self.span.start}.{end}.{self.span.step}"
 
     def since(self, version: str) -> int | None:
         """From which step on the answer differs from that of an earlier version; None for all."""

@@ -96,10 +96,13 @@ class Points:
         return [list(column) for column in zip(*found, strict=True)]
 
 
+UNKNOWN = Figures("", "", *[None] * 9)
+
+
 def figures(points: Points) -> Figures:
     """Of the whole span; without any value where nothing of it is known."""
     if all(tally is None for tally in points.tallies):
-        return Figures("", "", *[None] * 9)
+        return UNKNOWN
     return Figures.of(points.total)
 
 
@@ -169,14 +172,23 @@ _ZERO = Tally()
 
 
 def nothing(source: Source, span: Span) -> Iterable[Tally | None]:
-    """Zero where everything was read, None before that began, where events were missed, and where
-    it is not kept any more."""
+    """Zero where everything was read, None before that began and after it was done last, where
+    events were missed, and where it is not kept any more."""
     unread, level, now = gaps(source, span), level_of(span.step), time.time()
+    until = read_until(source, span)
     for start in span.times:
         end = start + span.step
         missed = any(gap[0] < end and start < gap[1] for gap in unread)
-        read = source.since is not None and source.since < end and not missed
+        read = source.since is not None and source.since < end <= until and not missed
         yield _ZERO if read and written(level, start, now) else None
+
+
+def read_until(source: Source, span: Span) -> int:
+    """The end of the last step that had begun when the store was read last."""
+    if source.read_at is None:
+        return span.start
+    begun = (int(source.read_at // span.step) + 1) * span.step
+    return max(span.start, min(begun, span.end))
 
 
 def of_agents(source: Source, span: Span, agents: Iterable[Agent]) -> dict[Agent, Points]:

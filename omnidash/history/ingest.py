@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TypeGuard
 
 from django.db import transaction
 from django.db.models import Count, F
@@ -25,7 +26,7 @@ from omnidash.history.recent import noted
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
 from storage.base import MetricBatch
-from storage.records import Metric, to_bytes
+from storage.records import Metric, Moment, to_bytes
 
 AHEAD = 600.0  # seconds that the clock of an event may be ahead of ours and still be believed
 _CHANGES = 50  # versions whose changes are remembered
@@ -124,9 +125,21 @@ def moment_of(event: Metric, now: float) -> float | None:
     """When an event happened: as it says itself, unless that lies in the future or before all that
     is kept; then when the store took it. None if neither is a time."""
     for at in (event.timestamp, event.stored_at):
-        if isinstance(at, float) and at <= now + AHEAD and written(LEVELS[-1], at, now):
+        if _can_be(at, now):
             return at
     return None
+
+
+def stored_of(event: Metric, now: float) -> float | None:
+    """When the store took an event, or where it does not tell, when the event says it happened."""
+    for at in (event.stored_at, event.timestamp):
+        if _can_be(at, now):
+            return min(at, now)
+    return None
+
+
+def _can_be(at: Moment, now: float) -> TypeGuard[float]:
+    return isinstance(at, float) and at <= now + AHEAD and written(LEVELS[-1], at, now)
 
 
 def key_of(source: Source, kind: int, name: Name) -> bytes:
@@ -162,7 +175,7 @@ def take(source: Source, batch: MetricBatch, now: float) -> bool:
         "untimed": F("untimed") + digest.untimed,
         "since": _least(source.since, digest.first),
         "newest": _greatest(source.newest, digest.last),
-        "read_at": now,
+        "read_at": _read_until(source, batch, now),
     }
     with transaction.atomic():
         current = Source.objects.filter(pk=source.pk, version=source.version)
@@ -263,6 +276,14 @@ def _gap(source: Source, batch: MetricBatch, now: float) -> tuple[float, float] 
     times = (moment_of(event, now) for event in batch.events)
     end = next((at for at in times if at is not None and at > start), now)
     return (start, end) if start < end else None
+
+
+def _read_until(source: Source, batch: MetricBatch, now: float) -> float | None:
+    """The moment up to which all that the store took is read."""
+    if not batch.more:
+        return now
+    found = stored_of(batch.events[-1], now)
+    return source.read_at if found is None else max(found, source.read_at or found)
 
 
 def _least(known: float | None, found: float) -> float | None:

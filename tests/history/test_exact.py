@@ -434,12 +434,12 @@ def test_a_version_that_no_page_has_drawn_is_answered_as_without_one(
                 continue
             assert later.since(".".join(parts)) is None
     start, end, step = map(int, known[1:])
-    for span in (
+    for odd_span in (
         (start + 1, end),
         (start, end + 1),
         (end, start),
         (start, start),
         (start, now + 99),
     ):
-        assert later.since(f"{known[0]}.{span[0]}.{int(span[1])}.{step}") is None
+        assert later.since(f"{known[0]}.{odd_span[0]}.{int(odd_span[1])}.{step}") is None
     assert later.since(f"{known[0]}.{start - 2 * drawing.span.seconds}.{end}.{step}") is None
