@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from omnidash.history import rows
 from omnidash.history.ingest import Key, key_of
-from omnidash.history.levels import DAY, MINUTE, Span, cover, level_of, written
+from omnidash.history.levels import DAY, KEEP, MINUTE, SLACK, Span, cover, level_of, written
 from omnidash.history.recent import Recent, Seen, parse
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
@@ -232,9 +232,8 @@ def _flying(source: Source, found: Points, whom: Whom) -> list[int]:
 
 
 def _flying_before(source: Source, span: Span, whom: Whom) -> int:
-    if source.since is None or source.since >= span.start:
-        return 0
-    first = int(source.since // DAY) * DAY
+    # Not from `since` on: events may tell of earlier times.
+    first = int((time.time() - KEEP[DAY] * SLACK) // DAY) * DAY
     before = rows.sums(whom.subjects(source), list(cover(Span(first, span.start, span.step))))
     return max(0, before.received - before.ended)
 

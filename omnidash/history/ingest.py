@@ -165,6 +165,10 @@ def take(source: Source, batch: MetricBatch, now: float) -> bool:
     gap = _gap(source, batch, now) if batch.gap else None
     if gap:
         earliest = min(earliest, gap[0])
+    since = source.since
+    if since is None:
+        since = next((at for at in (stored_of(event, now) for event in batch.events) if at), None)
+        earliest = min(earliest, since or now)
     news = {
         "cursor": batch.cursor,
         "version": F("version") + 1,
@@ -173,7 +177,7 @@ def take(source: Source, batch: MetricBatch, now: float) -> bool:
         "unreadable": F("unreadable") + digest.unreadable,
         "undated": F("undated") + digest.undated,
         "untimed": F("untimed") + digest.untimed,
-        "since": _least(source.since, digest.first),
+        "since": since,
         "newest": _greatest(source.newest, digest.last),
         "read_at": _read_until(source, batch, now),
     }
@@ -284,10 +288,6 @@ def _read_until(source: Source, batch: MetricBatch, now: float) -> float | None:
         return now
     found = stored_of(batch.events[-1], now)
     return source.read_at if found is None else max(found, source.read_at or found)
-
-
-def _least(known: float | None, found: float) -> float | None:
-    return known if found == math.inf else found if known is None else min(known, found)
 
 
 def _greatest(known: float | None, found: float) -> float | None:
