@@ -12,6 +12,7 @@ from django.db.models import Q
 from omnidash.history import rows
 from omnidash.history.ingest import Key, key_of
 from omnidash.history.levels import DAY, KEEP, MINUTE, SLACK, Span, cover, level_of, written
+from omnidash.history.names import is_cut, shortened
 from omnidash.history.recent import Recent, Seen, parse
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
@@ -129,12 +130,15 @@ class Whom:
 
     def subjects(self, source: Source) -> list[int]:
         key = self._key()
-        if key is None:
-            found = Subject.objects.filter(
-                source=source, kind=Subject.Kind.AGENT, agent=to_bytes(self.agent or "")
-            )
-        else:
+        if key is not None and not any(map(is_cut, key[1])):
             found = Subject.objects.filter(key=key_of(source, *key))
+        else:
+            kind = Subject.Kind.TOPIC if self.agent is None else Subject.Kind.AGENT
+            names = {"topic": self.topic, "agent": self.agent}
+            known = {
+                name: to_bytes(shortened(one)) for name, one in names.items() if one is not None
+            }
+            found = Subject.objects.filter(source=source, kind=kind, **known)
         return list(found.values_list("pk", flat=True))
 
     def _key(self) -> Key | None:
@@ -326,7 +330,7 @@ def marks(source: Source, span: Span, limit: int, agent: str | None = None) -> l
     """The newest in the span, newest first; of changes of state only those of `agent`."""
     query = Mark.objects.filter(source=source, at__gte=span.start, at__lt=span.end)
     if agent is not None:
-        query = query.filter(~Q(kind=Mark.Kind.STATE) | Q(subject=to_bytes(agent)))
+        query = query.filter(~Q(kind=Mark.Kind.STATE) | Q(subject=to_bytes(shortened(agent))))
     found = query.order_by("-at").values_list("at", "kind", "subject", "text")[:limit]
     return [Happening(at, kind, to_text(bytes(a)), to_text(bytes(b))) for at, kind, a, b in found]
 

@@ -22,6 +22,7 @@ from django.db.models import Count, F
 from omnidash.history import rows
 from omnidash.history.failures import normalised
 from omnidash.history.levels import LEVELS, written
+from omnidash.history.names import shortened
 from omnidash.history.recent import noted
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
@@ -257,7 +258,7 @@ def _within_limits(source: Source, fresh: list[Key]) -> dict[Key, Key]:
 
 def _subject(source: Source, key: Key, raw: bytes) -> Subject:
     kind, name = key
-    topic, agent, error_type, message = map(to_bytes, name)
+    topic, agent, error_type, message = (to_bytes(shortened(part)) for part in name)
     return Subject(
         source=source, kind=kind, key=raw, topic=topic, agent=agent,
         error_type=error_type, message=message,
@@ -268,7 +269,7 @@ def _mark(source: Source, at: float, event: Metric) -> Mark:
     text = f"{event.old_state or '?'} → {event.new_state or '?'}"
     return Mark(
         source=source, at=at, kind=Mark.Kind.STATE,
-        subject=to_bytes(event.agent), text=to_bytes(text[:200]),
+        subject=to_bytes(shortened(event.agent)), text=to_bytes(text[:200]),
     )  # fmt: skip
 
 
