@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from omnidash.forecast import WINDOW, Forecast, Sample, forecast, ring, trend
-from omnidash.history import answers, gauges
-from omnidash.history.answers import Points
+from omnidash.forecast import WINDOW, Forecast, Sample, forecast, pace, ring, trend
+from omnidash.history import gauges
 from omnidash.history.levels import DAY, HOUR, MINUTE, Span
 from omnidash.models import Source
 from storage.base import Counts, Fact
@@ -42,11 +41,11 @@ class Fill:
 
 def fills(source: Source, counts: Counts, facts: Iterable[Fact], now: float) -> list[Fill]:
     """Of all parts that can be told now; what is unknown is left out."""
-    known = gauges.figures(counts, facts)
+    known = gauges.figures(source, counts, facts)
     minute = int(now // MINUTE) * MINUTE
     past = gauges.samples(source, known, Span(minute - int(WINDOW), minute, MINUTE))
     looks = {name: [*past[name], (now, value)] for name, value in known.items()}
-    found = [_events(source, looks, known, now)] if gauges.METRICS in known else []
+    found = [_events(looks, known, now)] if gauges.METRICS in known else []
     if gauges.ORPHANS in known:
         found.append(_plain("Orphaned index entries", "count", looks[gauges.ORPHANS], None, now))
     if gauges.MEMORY in known:
@@ -76,46 +75,16 @@ def _plain(
     return Fill(name, unit, value, limit, said, _drawn(samples, now))
 
 
-def _events(
-    source: Source, looks: dict[str, list[Sample]], known: dict[str, float], now: float
-) -> Fill:
-    """The stream of metric events. How it filled is known from the events themselves, which tell
-    more than samples do and are there before a clock has run."""
+def _events(looks: dict[str, list[Sample]], known: dict[str, float], now: float) -> Fill:
+    """The stream of metric events. How it fills is known from the number of all that were read, and
+    not from what they tell: unreadable ones take room too, and clocks may be wrong."""
     stored, cap = known[gauges.METRICS], known.get(gauges.METRICS_CAP)
-    end = int(now // MINUTE) * MINUTE
-    points = answers.points(source, Span(end - int(WINDOW), end, MINUTE))
-    found = trend(_stored_at(points, stored))
-    said = forecast(stored, None, found) if cap is None else ring(stored, cap, _rate(points), found)
+    read = looks[gauges.READ]
+    found = trend(read)
+    lately = [sample for sample in read if sample[0] >= now - HOUR]
+    said = forecast(stored, None, found) if cap is None else ring(stored, cap, pace(lately), found)
     values = _drawn(looks[gauges.METRICS], now)
     return Fill("Metric events", "count", stored, cap, said, values, is_ring=True)
-
-
-def _came(points: Points) -> list[int | None]:
-    """Events in each step."""
-    return [
-        None if tally is None else tally.ended + tally.received + tally.other
-        for tally in points.tallies
-    ]
-
-
-def _rate(points: Points) -> float | None:
-    """Events in a second, over what is known of the last hour."""
-    known = [count for count in _came(points)[-HOUR // MINUTE :] if count is not None]
-    return sum(known) / (len(known) * MINUTE) if known else None
-
-
-def _stored_at(points: Points, stored: float) -> list[Sample]:
-    """How many events would have been stored at the end of each step, had none been dropped: what
-    is there now without what came later. As far back as everything is known."""
-    samples: list[Sample] = []
-    left = stored
-    steps = zip(reversed(points.span.times), reversed(_came(points)), strict=True)
-    for start, count in steps:
-        samples.append((start + points.span.step, left))
-        if count is None:
-            break
-        left -= count
-    return samples[::-1]
 
 
 def _drawn(samples: Sequence[Sample], now: float) -> list[float | None]:

@@ -76,8 +76,10 @@ class Drawing:
 
     @property
     def version(self) -> str:
-        """The same as long as the answer is."""
-        return f"{self.source.version}.{self.span.start}.{self.span.end}.{self.span.step}"
+        """The same as long as the answer is. It ends where what is known does: later steps are
+        drawn anew."""
+        end = answers.read_until(self.source, self.span)
+        return f"{self.source.version}.{self.span.start}.{end}.{self.span.step}"
 
     def since(self, version: str) -> int | None:
         """From which step on the answer differs from that of an earlier version; None for all."""
@@ -87,7 +89,7 @@ class Drawing:
             return None
         changes = json.loads(self.source.changes)
         versions = [number for number, _ in changes]
-        if step != self.span.step or start > self.span.start or known > self.source.version:
+        if not self._can_follow(start, end, step) or known > self.source.version:
             return None
         if self.text:  # which kinds of failure hold it follows their newest examples
             return None
@@ -98,6 +100,17 @@ class Drawing:
         if changed <= self.span.start or not self._flies_on(Span(start, end, step)):
             return None
         return changed
+
+    def _can_follow(self, start: int, end: int, step: int) -> bool:
+        """Whether a span that a reader names can be one that was drawn before this one, and not so
+        long before that nothing of it is left: the numbers are the reader's, and work is done for
+        all that lies between."""
+        return (
+            step == self.span.step
+            and start % step == 0 == end % step
+            and self.span.start - self.span.seconds <= start <= self.span.start
+            and start < end <= self.span.end
+        )
 
     def _flies_on(self, earlier: Span) -> bool:
         """Whether what was in flight in an earlier span still is as it was."""

@@ -91,7 +91,8 @@ class Watch:
         if minute != self._sampled:
             counts = self._entry.counts()
             facts = self._entry.inspection(max_age=BEAT).facts
-            gauges.note(self._entry.history.source(), gauges.figures(counts, facts), now)
+            source = self._entry.history.source()
+            gauges.note(source, gauges.figures(source, counts, facts), now)
             self._sampled = minute
 
 

@@ -60,6 +60,13 @@ def trend(samples: Sequence[Sample]) -> Trend:
     return Trend(None, "the trend is not steady")
 
 
+def pace(samples: Sequence[Sample]) -> float | None:
+    """Of a counter: how much it grew in a second, on the average; None if that is not known."""
+    passed = samples[-1][0] - samples[0][0] if samples else 0.0
+    grown = samples[-1][1] - samples[0][1] if samples else 0.0
+    return grown / passed if passed >= _SHORTEST and grown >= 0 else None
+
+
 def _thinned(samples: Sequence[Sample]) -> Sequence[Sample]:
     """So many of them, as evenly as they come, the first and the last among them."""
     last = len(samples) - 1

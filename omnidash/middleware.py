@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import middleware as auth_middleware
 from django.contrib.auth.views import redirect_to_login
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -110,17 +110,26 @@ class DatabaseMiddleware:
         try:
             # /healthz needs no database even with a cookie sent.
             _ = getattr(view_func, "login_required", True) and request.user.is_authenticated
-        except (InterfaceError, OperationalError) as error:
-            return self.process_exception(request, error)
+        except (InterfaceError, DatabaseError) as error:
+            found = self.process_exception(request, error)
+            if found is None:
+                raise
+            return found
         return None
 
     def process_exception(
         self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
-        if not isinstance(exception, (InterfaceError, OperationalError)):
+        if not _is_unusable(exception):
             return None
         logger.warning("the database cannot be used: %s", " ".join(str(exception).split()))
         return door.unavailable(request)
+
+
+def _is_unusable(error: Exception) -> bool:
+    """Whether the database itself is at fault, and not a statement. Of one that is a file but none
+    of SQLite's, the error has no kind of its own."""
+    return isinstance(error, (InterfaceError, OperationalError)) or type(error) is DatabaseError
 
 
 class LoginRequiredMiddleware(auth_middleware.LoginRequiredMiddleware):

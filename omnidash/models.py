@@ -28,6 +28,8 @@ class Source(models.Model):
     untimed = models.BigIntegerField(default=0)
     """Events that are counted, but whose processing time is no number, negative or impossible."""
     since = models.FloatField(null=True)
+    """When the store took the oldest event that it had at the first reading: from then on all was
+    read. Events of earlier times are counted, but beside them nothing is known."""
     newest = models.FloatField(null=True)
     read_at = models.FloatField(null=True)
     runner_id = models.TextField(default="")

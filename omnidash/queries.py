@@ -125,12 +125,14 @@ class RangeQuery(Query):
             return Whom(*_agent(address, store))
         return Whom(self.cleaned_data.get("topic") or None, self.cleaned_data.get("agent") or None)
 
-    def span(self, now: float) -> Span:
+    def span(self, now: float, until: float | None = None) -> Span:
+        """As it is now, or as it was at the moment `until`."""
+        until = now if until is None else until
         length, compared = RANGES[self.value("range")], bool(self.value("compare"))
         start, end = self.moment("from"), self.moment("to")
         if start is None and end is None:
-            return last(length, now, compared=compared)
-        end = min(end or now, now)
+            return last(length, now, compared=compared, until=until)
+        end = min(end or until, until)
         start = min(start if start is not None else end - length, end)
         return span(start, end, now, compared=compared)
 

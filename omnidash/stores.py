@@ -99,16 +99,17 @@ class Entry:
                 self._inspected_at = time.monotonic()
             return self._inspection
 
-    def recall(self) -> tuple[Source, StoreError | None]:
-        """The history with what is new in the store; or as far as it was read before, and why no
-        further. StoreError if nothing ever was."""
+    def recall(self) -> tuple[Source, float, StoreError | None]:
+        """The history with what is new in the store, and now; or as far as it was read before, that
+        moment, and why no further. StoreError if nothing ever was."""
+        now = time.time()
         try:
-            return self.history.look(), None
+            return self.history.look(), now, None
         except StoreError as error:
             source = self.history.source()
-            if source.since is None:
+            if source.since is None or source.read_at is None:
                 raise
-            return source, error
+            return source, source.read_at, error
 
     def keep(self, request: HttpRequest, piece: SafeString, good_at: float | None = None) -> None:
         """Remember what this reader was shown at this address, for when the store is down."""

@@ -23,15 +23,33 @@ _SECRET_KEY = re.compile(
     r"|(^|[-_. :])pass$|(encryption|session|signing|master)[-_. ]?key|jwt|pem$",
     re.IGNORECASE,
 )
-_URL_USER = re.compile(r"(://)[^/?#\s\"'<>]*@")
+_URL = re.compile(r"[^\s\"'<>]*+")
+_PORT = re.compile(r"[0-9]{1,5}[/?#]")
+
+# A name, and what stands between it and its value. Names are matched whole and never twice, so that
+# the time is in proportion to the text; whether one is a secret's is asked afterwards.
 _ASSIGNED = re.compile(
-    r"\b((?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key)\s*[=:]\s*|bearer\s+)[^\s;,&\"'<>]+",
+    r"(?<![\w.-])(?P<key>(?:(?:api|access|private|secret|signing|master) )?+[\w.-]++"
+    r"(?: provided)?+)(?:\\{0,3}[\"'])?+\]?+\s*+[=:]=*+>?+\s*+",
     re.IGNORECASE,
 )
-_URL_OPTION = re.compile(
-    r"([?&;](?:[\w.-]*(?:token|secret|passw\w*|api_?key|sig(?:nature)?|auth|key))=)[^&#\s\"'<>]+",
+_SECRET_NAME = re.compile(
+    r"(?:passw\w{0,4}|passphrase|pwd|secrets?|tokens?|credentials?|authorization|cookie|signature"
+    r"|jwt|dsn|connection[-_. ]?string|(?<![a-z])(?:auth|pass|sig)"
+    r"|(?:api|access|private|secret|encryption|session|signing|master|account|shared)[-_. ]?keys?"
+    r")(?:[-_.]?(?:id|hash|value|[0-9]+))?(?: provided)?$",
     re.IGNORECASE,
 )
+_HEADER_NAME = re.compile(r"(?:authorization|cookie)$", re.IGNORECASE)
+_QUOTED = re.compile(
+    r"(?:\w{0,20}[\[({]{1,3})?[bruf]{0,2}(\\{0,3}[\"'])(?P<hidden>(?:(?!\1)(?:\\.|.))++)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PLAIN = re.compile(
+    r"(?P<hidden>(?:(?:basic|bearer|digest|token)\s++)*+[^\s;&\"'<>]++)", re.IGNORECASE
+)
+_REST_OF_LINE = re.compile(r"(?P<hidden>[^\r\n\"'<>]++)")
+_BEARER = re.compile(r"\b(bearer\s++)[^\s;,&\"'<>]++", re.IGNORECASE)
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -128,6 +146,45 @@ def masked(value: Any, key: str = "") -> Any:
 
 
 def masked_text(text: str) -> str:
-    """Free text with the credentials inside its URLs hidden."""
-    without_users = _URL_USER.sub(rf"\1{MASK}@", text)
-    return _ASSIGNED.sub(rf"\1{MASK}", _URL_OPTION.sub(rf"\1{MASK}", without_users))
+    """Free text with the credentials inside its URLs hidden, and what is called a secret in it."""
+    return _BEARER.sub(rf"\1{MASK}", _without_assigned(_without_users(text)))
+
+
+def _without_users(text: str) -> str:
+    """Without what stands before the host of a URL. A password may hold any sign, also such as end
+    a host, so that after a colon all is hidden up to the last @."""
+    head, *rest = text.split("://")
+    return "://".join([head, *map(_without_user, rest)])
+
+
+def _without_user(text: str) -> str:
+    url = _URL.match(text)[0]  # type: ignore[index]  # it matches anything
+    end = url.rfind("@")
+    host = len(re.split("[/?#]", url, maxsplit=1)[0])
+    colon = url.find(":", 0, min(host, max(end, 0)))
+    if end < 0 or colon < 0 or (colon > 0 and _PORT.match(url, colon + 1)):
+        end = url.rfind("@", 0, host)
+    return text if end < 0 else MASK + text[end:]
+
+
+def _without_assigned(text: str) -> str:
+    pieces, done = [], 0
+    for name in _ASSIGNED.finditer(text):
+        if name.end() > done and (value := _secret_after(name, text)):
+            pieces += [text[done : value.start("hidden")], MASK]
+            done = value.end()
+    return "".join([*pieces, text[done:]])
+
+
+def _secret_after(name: re.Match[str], text: str) -> re.Match[str] | None:
+    """The value of a name that is a secret's."""
+    key, start = name["key"], name.end()
+    is_option = text[max(0, name.start() - 1) : name.start()] in tuple("?&;#")
+    if not _SECRET_NAME.search(key) and not (is_option and key.lower().endswith("key")):
+        return None
+    value = _PLAIN.match(text, start)
+    if value and key.lower().endswith("tokens") and value[0].rstrip(",.)}]").isdigit():
+        return None  # how many, and not which
+    if value and _HEADER_NAME.search(key):
+        value = _REST_OF_LINE.match(text, start)
+    return _QUOTED.match(text, start) or value

@@ -16,6 +16,7 @@ from omnidash.history.answers import Figures
 from omnidash.history.tally import Tally
 from omnidash.models import Source
 from storage.base import Counts, Fact
+from tests.history.readers import read_now
 from tests.pages import elements, serving, text_of
 from tests.stores import Backend, RedisBackend, settled
 
@@ -72,21 +73,37 @@ def test_what_is_unknown_is_no_part(source: Source) -> None:
     assert fills(source, Counts(), [Fact("memory", "used", None, "bytes", "denied")], NOW) == []
 
 
-def test_events_are_forecast_from_the_events_themselves(redis_backend: RedisBackend) -> None:
-    now = time.time()
-    redis_backend.put_metrics(
-        [{"event": "task_received", "timestamp": now - 6 * place} for place in range(600)]
-    )
-    store = redis_backend.open()
+def test_events_are_forecast_as_they_are_stored_whatever_they_tell(
+    redis_backend: RedisBackend,
+) -> None:
+    """Unreadable ones and those whose clock is hours behind fill the stream as fast as others."""
+    store, begin = redis_backend.open(), time.time()
     history = History(store)
-    history.refresh()
-    counts = settled(store)
+    good = {"event": "task_received", "timestamp": begin}
+    odd = ({}, {"timestamp": begin - 4 * 3600}, {"timestamp": None}, {"event": None})
+    for minute in range(31):
+        if minute:
+            redis_backend.put_metrics([good, *({**good, **fields} for fields in odd)])
+        read_now(history)
+        source, counts = history.source(), store.counts()
+        gauges.note(source, gauges.figures(source, counts, []), begin + 60 * minute)
+    counts, now = settled(store), begin + 30 * 60
+    assert (counts.metrics, history.source().events) == (150, 150)
+    cap = counts.metrics_cap or 0
     events = part(fills(history.source(), counts, [], now), "Metric events")
     assert events.is_ring
-    assert events.forecast.full_in == pytest.approx((counts.metrics_cap or 0) * 6, rel=0.05)
+    assert events.forecast.full_in == pytest.approx((cap - 150) * 60 / 5, rel=0.01)
     full = dataclasses.replace(counts, metrics_cap=counts.metrics)
     said = part(fills(history.source(), full, [], now), "Metric events").forecast.words
-    assert said in {f"holds the last {time} at the present rate" for time in ("59 min", "1 h")}
+    assert said == "holds the last 30 min at the present rate"
+
+
+def test_a_full_stream_of_which_too_little_was_seen_has_no_rate(source: Source) -> None:
+    for minute in range(9):
+        gauges.note(source, {gauges.READ: 5.0 * minute}, NOW - 60 * (9 - minute))
+    source.events = 45
+    (fill,) = fills(source, Counts(metrics=100, metrics_cap=100), [], NOW)
+    assert fill.forecast.words == "full, the oldest are dropped; the present rate is unknown"
 
 
 def test_before_any_event_was_read_nothing_is_forecast(source: Source) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.cookiejar
+import os
 import re
 import threading
 import time
@@ -17,9 +18,12 @@ import pytest
 from conftest import client_of
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connection
+from django.db import DataError, IntegrityError, OperationalError, ProgrammingError, connection
+from django.http import HttpResponse
+from django.test import RequestFactory
 
 from omnidash import settings as ours
+from omnidash.middleware import DatabaseMiddleware
 from omnidash.stores import registry
 from storage.patience import patience
 from tests.pages import PAGES, serving
@@ -216,6 +220,45 @@ def test_without_its_database_every_page_says_so_and_comes_back(
     assert "the database cannot be used" in said
     assert "Traceback" not in said
     assert "hunter2" not in said
+
+
+def test_a_file_that_is_no_database_any_more_is_said_on_every_page(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    served = Served(tmp_path, "--no-clock")
+    served.remember()
+    try:
+        browser = Browser(served)
+        link = served.wait_for(r"\n  http://127\.0\.0\.1:\d+/(setup/\S+/)\n")
+        browser.open(link)
+        assert browser.open(link, **ACCOUNT) == 200
+        stranger = Browser(served)
+        assert stranger.open("login/") == 200
+        before = len(served.log.read_text())
+        for file in (tmp_path / "var").glob("omnidash.sqlite3*"):
+            file.write_bytes(os.urandom(300_000))
+        asked = [
+            (browser, "default/", {}), (browser, "default/metrics/", {}), (browser, "", {}),
+            (stranger, "login/", LOGIN),
+        ]  # fmt: skip
+        for reader, address, form in asked:
+            assert reader.open(address, **form) == 503, address
+            assert "The database cannot be used" in reader.text
+        assert browser.open("readyz") == 503
+        assert browser.open("healthz") == 200
+        said = served.log.read_text()[before:]
+        assert said.count("the database cannot be used") == len(asked)
+        assert "Traceback" not in said
+    finally:
+        served.process.terminate()
+        served.process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("kind", [IntegrityError, ProgrammingError, DataError])
+def test_a_statement_that_is_wrong_is_no_database_that_cannot_be_used(
+    rf: RequestFactory, kind: type[Exception]
+) -> None:
+    middleware = DatabaseMiddleware(lambda request: HttpResponse())
+    assert middleware.process_exception(rf.get("/"), kind("x")) is None
 
 
 def test_a_start_without_its_database_is_one_clear_line(

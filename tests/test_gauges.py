@@ -51,7 +51,7 @@ def test_sources_and_gauges_are_kept_apart(source: Source) -> None:
     assert found == {gauges.METRICS: [(NOW, 3.0)], gauges.ORPHANS: []}
 
 
-def test_what_is_unknown_is_not_stored() -> None:
+def test_what_is_unknown_is_not_stored(source: Source) -> None:
     facts = [
         Fact("memory", "used", 5.0, "bytes"),
         Fact("memory", "limit", None, "bytes", "no limit"),
@@ -60,20 +60,22 @@ def test_what_is_unknown_is_not_stored() -> None:
         Fact("memory", "eviction policy", "noeviction"),
         Fact("directory", "read-only", False, "flag"),
     ]
-    found = gauges.figures(Counts(metrics=0, metrics_cap=100, results=None), facts)
-    assert found == {gauges.METRICS: 0.0, gauges.METRICS_CAP: 100.0, gauges.MEMORY: 5.0}
+    found = gauges.figures(source, Counts(metrics=0, metrics_cap=100, results=None), facts)
+    assert found == {
+        gauges.READ: 0.0, gauges.METRICS: 0.0, gauges.METRICS_CAP: 100.0, gauges.MEMORY: 5.0,
+    }  # fmt: skip
 
 
-def test_counts_that_are_still_being_learnt_are_no_trend() -> None:
+def test_counts_that_are_still_being_learnt_are_no_trend(source: Source) -> None:
     learning = Counts(metrics=5, results=7, orphans=0, complete=False)
-    assert gauges.figures(learning, []) == {gauges.METRICS: 5.0}
+    assert gauges.figures(source, learning, []) == {gauges.READ: 0.0, gauges.METRICS: 5.0}
 
 
-def test_both_backends_tell_how_full_they_are(backend: Backend) -> None:
+def test_both_backends_tell_how_full_they_are(backend: Backend, source: Source) -> None:
     store = backend.open()
     store.save_metric({"event": "task_received", "timestamp": float(NOW)})
     store.save_result("task", {"a": 1})
-    found = gauges.figures(settled(store), store.inspect().facts)
+    found = gauges.figures(source, settled(store), store.inspect().facts)
     assert (found[gauges.METRICS], found[gauges.RESULTS]) == (1.0, 1.0)
     assert found[gauges.METRICS_CAP] > 1
     expected = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import redis
 from django.test import Client
 
+from omnidash.stores import registry
 from omnidash.text import ref
 from storage import open_store
 from storage.base import Store
@@ -180,6 +182,32 @@ def test_keys_of_the_wrong_type_are_listed_by_key_with_the_reason(
     assert "expected string, is list" in said
     assert "omni:agents:topic:other" in said
     assert "omni:metrics:stream" in said
+
+
+def test_a_metrics_key_of_the_wrong_type_is_said_and_is_not_a_store_without_events(
+    viewer_client: Client, client_of_redis: redis.Redis, store: Store
+) -> None:
+    store.add_agent("topic", {"name": "agent"})
+    client_of_redis.set("omni:metrics:stream", "x")
+    reason = "omni:metrics:stream: expected stream, is string"
+    for known in (False, True):
+        for path in ("metrics/", "metrics/numbers", "metrics/points", "errors/"):
+            if known and path.endswith("points"):
+                continue  # the charts stand still
+            response = viewer_client.get(f"/prod/{path}")
+            assert response.status_code == 503, path
+            assert reason in text_of(response)
+        for path in ("", "agents/", f"agents/{ref('topic', 'agent')}/"):
+            response = viewer_client.get(f"/prod/{path}")
+            assert response.status_code == 200, path
+            assert reason in text_of(response)
+        assert store.get_metrics() == []
+        client_of_redis.delete("omni:metrics:stream")
+        store.save_metric({"event": "task_received", "timestamp": time.time()})
+        assert viewer_client.get("/prod/metrics/").status_code == 200
+        client_of_redis.delete("omni:metrics:stream")
+        client_of_redis.set("omni:metrics:stream", "x")
+        registry()["prod"].history._read_at = -math.inf
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import redis
 from django.test import Client
 
 from omnidash import stores
+from omnidash.charts import Drawing
+from omnidash.history.levels import last
 from omnidash.stores import registry
 from omnidash.text import ref
 from tests.pages import PAGES, elements, get_part, serving, text_of
@@ -284,6 +288,119 @@ def test_a_part_that_a_page_does_not_live_from_is_said_and_the_rest_stands(
     assert broken.status_code == 503
     assert "This page cannot be read." in text_of(broken)
     assert "Down:" not in text_of(broken)
+
+
+# The history while its store cannot be read
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets so many seconds pass."""
+    real, passed = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + passed[0])
+
+    def let_pass(seconds: float) -> None:
+        passed[0] += seconds
+
+    return let_pass
+
+
+def points_of(client: Client, query: str = "range=15m") -> dict[str, Any]:
+    response = client.get(f"/prod/metrics/points?{query}")
+    assert response.status_code == 200
+    found: dict[str, Any] = json.loads(response.content)
+    return found
+
+
+def test_while_a_store_is_down_the_history_stays_as_it_was(
+    viewer_client: Client, server: RedisServer, later: Callable[[float], None]
+) -> None:
+    fill(server.url)
+    with serving(prod=server.url):
+        good = points_of(viewer_client)
+        assert sum(filter(None, good["received"])) == 1
+        server.stop()
+        later(1200)
+        down = points_of(viewer_client)
+        assert (down["version"], down["received"]) == (good["version"], good["received"])
+        path = f"/prod/metrics/points?range=15m&version={good['version']}"
+        assert viewer_client.get(path).status_code == 204
+        for path in ("metrics/", "metrics/numbers", "errors/"):
+            response = viewer_client.get(f"/prod/{path}?range=15m")
+            said = text_of(response)
+            assert response.status_code == 503, path
+            assert "What is shown was good 20 min ago" in said
+            for kind in ("csv", "json"):
+                file = viewer_client.get(f"/prod/{path}?range=15m&format={kind}")
+                assert file.status_code == 503, path
+        shown = elements(viewer_client.get("/prod/metrics/?range=15m"), "article")
+        assert "Received1" in ["".join(card.itertext()).strip() for card in shown]
+        server.start()
+        fill(server.url)
+        back = points_of(viewer_client)
+        assert back["end"] > good["end"]
+        assert viewer_client.get("/prod/metrics/?range=15m").status_code == 200
+
+
+def test_events_that_cannot_be_read_leave_figures_unknown_and_not_zero(
+    viewer_client: Client, server: RedisServer, later: Callable[[float], None]
+) -> None:
+    fill(server.url)
+    user = ("ACL", "SETUSER", "u", "on", ">p", "~omni:*", "+@all")
+    server.client().execute_command(*user)
+    with serving(prod=server.url.replace("redis://", "redis://u:p@")):
+        assert "0.0/min" in text_of(viewer_client.get("/prod/"))
+        server.client().execute_command(*user, "-xrange")
+        for seconds in (15, 4000):
+            later(seconds)
+            said = text_of(viewer_client.get("/prod/"))
+            assert "Could not be read: " in said
+            assert "/min" not in said
+            assert "Throughput—" in said.replace(" ", "")
+            listed = viewer_client.get("/prod/agents/")
+            labels = ("Received", "Failed", "p95")
+            cells = [cell for cell in elements(listed, "td") if cell.get("data-label") in labels]
+            assert ["".join(cell.itertext()) for cell in cells] == ["—"] * 3
+            one = viewer_client.get(f"/prod/agents/{ref('topic', 'known-agent')}/")
+            for label in ("Received", "Processed", "Failed", "Latency p95"):
+                assert f"{label} —" in re.sub(rf"{label}(?=—)", f"{label} ", text_of(one))
+
+
+def test_a_healthy_store_has_no_unknown_step(
+    viewer_client: Client, backend: Backend, later: Callable[[float], None]
+) -> None:
+    """Also directly after a step began, however short ago the store was read."""
+    backend.open().save_metric({"event": "task_received", "timestamp": time.time()})
+    with serving(prod=backend.url):
+        points_of(viewer_client)
+        for seconds in (0.1, 9.7, 0.4, 10, 3, 0.2, 6.5, 61, 0.9):
+            later(seconds)
+            received = points_of(viewer_client)["received"]
+            assert received[-1] is not None
+            assert received[received.index(1) :].count(None) == 0
+
+
+def test_steps_after_the_last_reading_are_unknown_until_it_is_read_again(
+    viewer_client: Client, backend: Backend, later: Callable[[float], None]
+) -> None:
+    """A reader that has drawn them so learns then that nothing was there."""
+    backend.open().save_metric({"event": "task_received", "timestamp": time.time()})
+    with serving(prod=backend.url):
+        good = points_of(viewer_client)
+        source = registry()["prod"].history.source()
+        now = time.time()
+        ahead = Drawing(source, last(900, now + 100))
+        columns = ahead.columns()
+        assert columns["received"][-9:] == [None] * 9
+        assert columns["received"][-11] is not None
+        read_later = registry()["prod"].history.source()
+        read_later.read_at = now + 100
+        read = Drawing(read_later, ahead.span)
+        assert read.version != ahead.version
+        since = read.since(ahead.version)
+        assert since is not None
+        assert since <= good["end"]
+        assert None not in read.columns(since)["received"]
 
 
 def since(client: Client, path: str) -> tuple[bool, str]:

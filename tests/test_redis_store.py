@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from storage import open_store
-from storage.base import AgentQuery, RecordNotFound, ResultQuery, Store
+from storage.base import AgentQuery, RecordNotFound, ResultQuery, Store, StoreError
 from storage.records import RAW_LIMIT, to_text
 from storage.redis_store import RedisStore, client, config, known_config
 from tests.stores import RedisBackend, all_config, eventually, inspected, settled
@@ -75,7 +75,12 @@ def test_a_key_of_another_type_is_named_and_spoils_nothing_else(
         assert ("other", "other") in {(row.topic, row.name) for row in rows}
         assert "other" in {row.task_id for row in asked.result_page(ResultQuery()).rows}
         assert "key" in {entry.key for entry in all_config(asked)}
-        asked.metrics_after(None)
+        for cursor in (None, "1-0", "empty/0", "odd"):
+            if KEYS[key] == "stream":
+                with pytest.raises(StoreError, match=f"{key}: expected stream, is string"):
+                    asked.metrics_after(cursor)
+            else:
+                asked.metrics_after(cursor)
         asked.get_metrics()
         asked.list_all_agents()
         asked.list_results()

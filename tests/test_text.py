@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -136,3 +137,87 @@ def test_free_text_without_credentials_is_unchanged() -> None:
 def test_a_long_run_of_letters_is_searched_in_linear_time() -> None:
     """A pattern that starts again at each letter would take hours here, and hold every thread."""
     assert masked_text("a" * 3_000_000 + "://u:p@h").endswith(f"://{MASK}@h")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "connect(password='hunter2')",
+        "password='hunter2",
+        "password='it\\'s hunter2'",
+        "{'password': 'hunter2'}",
+        '{"api_key": "hunter2"}',
+        '"{\\"api_key\\": \\"hunter2\\"}"',
+        '"password" => "hunter2"',
+        "headers['X-Api-Key'] = b'hunter2'",
+        "token=SecretStr('hunter2')",
+        "DB_PASSWORD=hunter2",
+        "OPENAI_API_KEY=hunter2",
+        "aws_secret_access_key=hunter2",
+        "error: password=hunter2",
+        "password: token: hunter2",
+        "password=one,hunter2",
+        "Authorization: Basic hunter2",
+        "{'Authorization': 'Digest a, hunter2'}",
+        "Cookie: a=b; c=hunter2",
+        "api key: hunter2",
+        "Incorrect API key provided: hunter2",
+        "redis://:hunter2/x@h",
+        "redis://:x/hunter2@h",
+        "redis://:12/hunter2@h",
+        "redis://:hunter2#x@h",
+        "redis://u:p@x/hunter2@h",
+        "redis://:a@one,redis://:hunter2@two",
+        "postgresql://u:p?hunter2@h/db",
+        "https://h:80/#access_token=hunter2",
+        "https://h/?key=hunter2&b=1",
+        "https://h/?a_token=a,hunter2",
+    ],
+)
+def test_what_is_called_a_secret_is_masked_in_free_text(text: str) -> None:
+    shown = masked_text(text)
+    assert "hunter2" not in shown
+    assert MASK in shown
+    assert masked_text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token count: 5 tokens",
+        "max_tokens=4096, prompt_tokens: 15",
+        "openai.AuthenticationError: Error code: 401",
+        "InvalidTokenError: it has expired",
+        "KeyError: 'password'",
+        "the secret agent: Bond",
+        "author: me, monkey=5, bypass: true, keyboard: none",
+        "https://example.test/@user and http://h:8080/@scope/x?mail=a@b",
+        "password=''",
+    ],
+)
+def test_what_only_sounds_like_a_secret_stays(text: str) -> None:
+    assert masked_text(text) == text
+
+
+UNITS = [
+    "://", "://u:", "://:/@", "u:p@", "passw", "?passw", "password='", 'password="\\', "password=",
+    "password= ", "token1", "token: ", "api ", "authorization: ", "bearer ", "a=", "a ", " ", "\\",
+    "'", "?key=",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_masking_takes_time_in_proportion_to_the_text(unit: str) -> None:
+    """Eight times the text takes about eight times as long; with a pattern that begins again and
+    again it would be 64 times."""
+
+    def work(size: int) -> float:
+        """The least of three runs, as others may use this machine too."""
+        text, runs = "password" + unit * (size // len(unit)), []
+        for _ in range(3):
+            before = time.thread_time()
+            masked_text(text)
+            runs.append(time.thread_time() - before)
+        return min(runs)
+
+    assert work(1_000_000) < 24 * work(125_000) + 0.01

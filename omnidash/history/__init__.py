@@ -16,7 +16,7 @@ from hashlib import blake2b
 
 from django.db import OperationalError, connection
 
-from omnidash.history.ingest import take
+from omnidash.history.ingest import FINEST, take
 from omnidash.models import Source
 from storage.base import MetricBatch, Store
 from storage.garbage import collector_paused
@@ -36,7 +36,7 @@ class History:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._read_at = -math.inf
+        self._read_at, self._step = -math.inf, 0
         self.behind = False
         """Whether events are stored that were not read yet."""
         self.aside = 0
@@ -57,29 +57,35 @@ class History:
                 self.refresh(_GLANCE)
             except OperationalError as error:
                 log.warning("what is new in %s cannot be noted: %s", self._store.address, error)
-                self.behind, self._read_at = True, time.monotonic()
+                self.behind = True
+                self._rest()
             return self.source()
 
     def refresh(self, budget: float = math.inf) -> None:
-        """Read what is new in the store, at most once a second for all who ask. `budget` bounds the
-        seconds; what is left is read next time. StoreError if the store cannot be read."""
+        """Read what is new in the store, for all who ask at most once a second and once more when a
+        step begins, of which nothing would be known otherwise. `budget` bounds the seconds; what is
+        left is read next time. StoreError if the store cannot be read."""
         if not self._lock.acquire(timeout=_PATIENCE):
             return
         try:
-            if time.monotonic() - self._read_at >= SOON:
+            if time.monotonic() - self._read_at >= SOON or self._step != _step(time.time()):
                 self._read(time.monotonic() + budget)
-                self._read_at = time.monotonic()
+                self._rest()
         finally:
             self._lock.release()
+
+    def _rest(self) -> None:
+        self._read_at, self._step = time.monotonic(), _step(time.time())
 
     def _read(self, deadline: float) -> None:
         source = self.source()
         more, size = True, _BATCH if deadline == math.inf else _FEW
         while more and time.monotonic() < deadline:
+            now = time.time()  # what comes while the store answers may be missing in it
             batch = self._store.metrics_after(source.cursor, size)
             if not _news(source, batch):
-                self._note_reading(source)
-            elif not _taken(source, batch):
+                self._note_reading(source, now)
+            elif not _taken(source, batch, now):
                 source.refresh_from_db()  # somebody else was faster; go on behind what they read
                 continue
             more = batch.more
@@ -87,9 +93,9 @@ class History:
         self.behind = more
 
     @staticmethod
-    def _note_reading(source: Source) -> None:
-        now = time.time()
-        if source.read_at is None or abs(now - source.read_at) >= _NOTED:
+    def _note_reading(source: Source, now: float) -> None:
+        before = source.read_at
+        if before is None or abs(now - before) >= _NOTED or _step(now) != _step(before):
             Source.objects.filter(pk=source.pk).update(read_at=now)
 
 
@@ -108,9 +114,13 @@ def _hurried() -> Iterator[None]:
             cursor.execute(f"PRAGMA busy_timeout = {usual * 1000:.0f}")
 
 
-def _taken(source: Source, batch: MetricBatch) -> bool:
+def _step(at: float) -> int:
+    return int(at // FINEST)
+
+
+def _taken(source: Source, batch: MetricBatch, now: float) -> bool:
     with collector_paused(len(batch.events)):
-        return take(source, batch, time.time())
+        return take(source, batch, now)
 
 
 def _news(source: Source, batch: MetricBatch) -> bool:

@@ -11,7 +11,8 @@ from django.db.models import Q
 
 from omnidash.history import rows
 from omnidash.history.ingest import Key, key_of
-from omnidash.history.levels import DAY, MINUTE, Span, cover, level_of, written
+from omnidash.history.levels import DAY, KEEP, MINUTE, SLACK, Span, cover, level_of, written
+from omnidash.history.names import is_cut, shortened
 from omnidash.history.recent import Recent, Seen, parse
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
@@ -96,10 +97,13 @@ class Points:
         return [list(column) for column in zip(*found, strict=True)]
 
 
+UNKNOWN = Figures("", "", *[None] * 9)
+
+
 def figures(points: Points) -> Figures:
     """Of the whole span; without any value where nothing of it is known."""
     if all(tally is None for tally in points.tallies):
-        return Figures("", "", *[None] * 9)
+        return UNKNOWN
     return Figures.of(points.total)
 
 
@@ -126,12 +130,15 @@ class Whom:
 
     def subjects(self, source: Source) -> list[int]:
         key = self._key()
-        if key is None:
-            found = Subject.objects.filter(
-                source=source, kind=Subject.Kind.AGENT, agent=to_bytes(self.agent or "")
-            )
-        else:
+        if key is not None and not any(map(is_cut, key[1])):
             found = Subject.objects.filter(key=key_of(source, *key))
+        else:
+            kind = Subject.Kind.TOPIC if self.agent is None else Subject.Kind.AGENT
+            names = {"topic": self.topic, "agent": self.agent}
+            known = {
+                name: to_bytes(shortened(one)) for name, one in names.items() if one is not None
+            }
+            found = Subject.objects.filter(source=source, kind=kind, **known)
         return list(found.values_list("pk", flat=True))
 
     def _key(self) -> Key | None:
@@ -169,14 +176,23 @@ _ZERO = Tally()
 
 
 def nothing(source: Source, span: Span) -> Iterable[Tally | None]:
-    """Zero where everything was read, None before that began, where events were missed, and where
-    it is not kept any more."""
+    """Zero where everything was read, None before that began and after it was done last, where
+    events were missed, and where it is not kept any more."""
     unread, level, now = gaps(source, span), level_of(span.step), time.time()
+    until = read_until(source, span)
     for start in span.times:
         end = start + span.step
         missed = any(gap[0] < end and start < gap[1] for gap in unread)
-        read = source.since is not None and source.since < end and not missed
+        read = source.since is not None and source.since < end <= until and not missed
         yield _ZERO if read and written(level, start, now) else None
+
+
+def read_until(source: Source, span: Span) -> int:
+    """The end of the last step that had begun when the store was read last."""
+    if source.read_at is None:
+        return span.start
+    begun = (int(source.read_at // span.step) + 1) * span.step
+    return max(span.start, min(begun, span.end))
 
 
 def of_agents(source: Source, span: Span, agents: Iterable[Agent]) -> dict[Agent, Points]:
@@ -220,9 +236,8 @@ def _flying(source: Source, found: Points, whom: Whom) -> list[int]:
 
 
 def _flying_before(source: Source, span: Span, whom: Whom) -> int:
-    if source.since is None or source.since >= span.start:
-        return 0
-    first = int(source.since // DAY) * DAY
+    # Not from `since` on: events may tell of earlier times.
+    first = int((time.time() - KEEP[DAY] * SLACK) // DAY) * DAY
     before = rows.sums(whom.subjects(source), list(cover(Span(first, span.start, span.step))))
     return max(0, before.received - before.ended)
 
@@ -315,7 +330,7 @@ def marks(source: Source, span: Span, limit: int, agent: str | None = None) -> l
     """The newest in the span, newest first; of changes of state only those of `agent`."""
     query = Mark.objects.filter(source=source, at__gte=span.start, at__lt=span.end)
     if agent is not None:
-        query = query.filter(~Q(kind=Mark.Kind.STATE) | Q(subject=to_bytes(agent)))
+        query = query.filter(~Q(kind=Mark.Kind.STATE) | Q(subject=to_bytes(shortened(agent))))
     found = query.order_by("-at").values_list("at", "kind", "subject", "text")[:limit]
     return [Happening(at, kind, to_text(bytes(a)), to_text(bytes(b))) for at, kind, a, b in found]
 

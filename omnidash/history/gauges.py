@@ -15,6 +15,8 @@ from storage.base import Counts, Fact
 LEVELS = (MINUTE, 15 * MINUTE)
 
 METRICS, METRICS_CAP = "metrics", "metrics_cap"
+READ = "metrics_read"
+"""All events that were read so far, also those that are in no figure. It only grows."""
 RESULTS, ORPHANS, EXPIRED = "results", "orphans", "expired"
 MEMORY, MEMORY_LIMIT = "memory/used", "memory/limit"
 FREE, DISK = "directory/free space", "directory/size of the file system"
@@ -27,9 +29,11 @@ Sample = tuple[float, float]
 """Unix seconds and value."""
 
 
-def figures(counts: Counts, facts: Iterable[Fact]) -> dict[str, float]:
+def figures(source: Source, counts: Counts, facts: Iterable[Fact]) -> dict[str, float]:
     """What is worth remembering of them, by gauge; what is unknown is left out."""
-    found = {METRICS: counts.metrics, METRICS_CAP: counts.metrics_cap}
+    found = {
+        READ: source.events, METRICS: counts.metrics, METRICS_CAP: counts.metrics_cap,
+    }  # fmt: skip
     if counts.complete:  # until then they grow by being learnt
         found |= {RESULTS: counts.results, ORPHANS: counts.orphans, EXPIRED: counts.expired}
     known = {name: float(count) for name, count in found.items() if count is not None}

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TypeGuard
 
 from django.db import transaction
 from django.db.models import Count, F
@@ -21,11 +22,12 @@ from django.db.models import Count, F
 from omnidash.history import rows
 from omnidash.history.failures import normalised
 from omnidash.history.levels import LEVELS, written
+from omnidash.history.names import shortened
 from omnidash.history.recent import noted
 from omnidash.history.tally import Tally
 from omnidash.models import Gap, Mark, Source, Subject
 from storage.base import MetricBatch
-from storage.records import Metric, to_bytes
+from storage.records import Metric, Moment, to_bytes
 
 AHEAD = 600.0  # seconds that the clock of an event may be ahead of ours and still be believed
 _CHANGES = 50  # versions whose changes are remembered
@@ -124,9 +126,21 @@ def moment_of(event: Metric, now: float) -> float | None:
     """When an event happened: as it says itself, unless that lies in the future or before all that
     is kept; then when the store took it. None if neither is a time."""
     for at in (event.timestamp, event.stored_at):
-        if isinstance(at, float) and at <= now + AHEAD and written(LEVELS[-1], at, now):
+        if _can_be(at, now):
             return at
     return None
+
+
+def stored_of(event: Metric, now: float) -> float | None:
+    """When the store took an event, or where it does not tell, when the event says it happened."""
+    for at in (event.stored_at, event.timestamp):
+        if _can_be(at, now):
+            return min(at, now)
+    return None
+
+
+def _can_be(at: Moment, now: float) -> TypeGuard[float]:
+    return isinstance(at, float) and at <= now + AHEAD and written(LEVELS[-1], at, now)
 
 
 def key_of(source: Source, kind: int, name: Name) -> bytes:
@@ -152,6 +166,10 @@ def take(source: Source, batch: MetricBatch, now: float) -> bool:
     gap = _gap(source, batch, now) if batch.gap else None
     if gap:
         earliest = min(earliest, gap[0])
+    since = source.since
+    if since is None:
+        since = next((at for at in (stored_of(event, now) for event in batch.events) if at), None)
+        earliest = min(earliest, since or now)
     news = {
         "cursor": batch.cursor,
         "version": F("version") + 1,
@@ -160,9 +178,9 @@ def take(source: Source, batch: MetricBatch, now: float) -> bool:
         "unreadable": F("unreadable") + digest.unreadable,
         "undated": F("undated") + digest.undated,
         "untimed": F("untimed") + digest.untimed,
-        "since": _least(source.since, digest.first),
+        "since": since,
         "newest": _greatest(source.newest, digest.last),
-        "read_at": now,
+        "read_at": _read_until(source, batch, now),
     }
     with transaction.atomic():
         current = Source.objects.filter(pk=source.pk, version=source.version)
@@ -240,7 +258,7 @@ def _within_limits(source: Source, fresh: list[Key]) -> dict[Key, Key]:
 
 def _subject(source: Source, key: Key, raw: bytes) -> Subject:
     kind, name = key
-    topic, agent, error_type, message = map(to_bytes, name)
+    topic, agent, error_type, message = (to_bytes(shortened(part)) for part in name)
     return Subject(
         source=source, kind=kind, key=raw, topic=topic, agent=agent,
         error_type=error_type, message=message,
@@ -251,7 +269,7 @@ def _mark(source: Source, at: float, event: Metric) -> Mark:
     text = f"{event.old_state or '?'} → {event.new_state or '?'}"
     return Mark(
         source=source, at=at, kind=Mark.Kind.STATE,
-        subject=to_bytes(event.agent), text=to_bytes(text[:200]),
+        subject=to_bytes(shortened(event.agent)), text=to_bytes(text[:200]),
     )  # fmt: skip
 
 
@@ -265,8 +283,12 @@ def _gap(source: Source, batch: MetricBatch, now: float) -> tuple[float, float] 
     return (start, end) if start < end else None
 
 
-def _least(known: float | None, found: float) -> float | None:
-    return known if found == math.inf else found if known is None else min(known, found)
+def _read_until(source: Source, batch: MetricBatch, now: float) -> float | None:
+    """The moment up to which all that the store took is read."""
+    if not batch.more:
+        return now
+    found = stored_of(batch.events[-1], now)
+    return source.read_at if found is None else max(found, source.read_at or found)
 
 
 def _greatest(known: float | None, found: float) -> float | None:

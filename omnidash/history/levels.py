@@ -74,10 +74,18 @@ def span(
     return Span(first, max(first + step, math.ceil(end / step) * step), step)
 
 
-def last(seconds: float, now: float, points: int = POINTS, compared: bool = False) -> Span:
-    """The span of so many seconds that ends with the running interval."""
-    found = span(now - seconds, now, now, points, compared)
-    end = (math.floor(now / found.step) + 1) * found.step
+def last(
+    seconds: float,
+    now: float,
+    points: int = POINTS,
+    compared: bool = False,
+    until: float | None = None,
+) -> Span:
+    """The span of so many seconds that ends with the running interval, or with the one that ran at
+    the moment `until`."""
+    until = now if until is None else until
+    found = span(until - seconds, until, now, points, compared)
+    end = (math.floor(until / found.step) + 1) * found.step
     return Span(end - math.ceil(seconds / found.step) * found.step, end, found.step)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from omnidash.history.names import shortened
 from omnidash.text import masked_text
 from storage.records import Metric, parse_json
 
@@ -70,7 +71,7 @@ def _kept(event: Metric) -> list[Any]:
     of one would not be known for what it is."""
     error = masked_text(event.error[: 4 * _LONGEST])[:_LONGEST] if event.error else ""
     return [
-        event.event[:80], event.task_id[:1000], event.timestamp, event.seconds,
+        event.event[:80], shortened(event.task_id), event.timestamp, event.seconds,
         event.error_type[:200], error,
     ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connection
 
 from omnidash.history.levels import Span, level_of
+from omnidash.history.names import shortened
 from omnidash.history.recent import Seen
 from omnidash.history.tally import COLUMNS, Tally
 from omnidash.models import Subject
@@ -154,7 +155,7 @@ def _grouped(
     """A query that begins with `found`: the subjects of a kind, and of a name if given, that have
     rows in the parts, and a value of these."""
     names = {"topic": topic, "agent": agent}
-    wanted = {name: to_bytes(found) for name, found in names.items() if found is not None}
+    wanted = {name: to_bytes(shortened(one)) for name, one in names.items() if one is not None}
     condition = "source_id = %s AND kind = %s" + "".join(f" AND {name} = %s" for name in wanted)
     chosen = f"SELECT id FROM omnidash_subject WHERE {condition}"
     one = (

@@ -14,6 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from omnidash import text
+from omnidash.history.names import is_cut
 from omnidash.queries import LONGEST_FILTER
 from storage.records import LATEST, Invalid, Moment, to_text
 from storage.records import moment as read_moment
@@ -58,6 +59,13 @@ def masked(value: object) -> str:
 def ref(*parts: str) -> str:
     """The address segment of a record with these names."""
     return text.ref(*parts)
+
+
+@register.simple_tag
+def agent_ref(topic: str, name: str) -> str:
+    """The address segment of an agent of the history; empty if its names were too long to be kept
+    whole, so that they lead nowhere."""
+    return "" if is_cut(topic) or is_cut(name) else text.ref(topic, name)
 
 
 @register.filter

@@ -55,13 +55,14 @@ def agents(request: StoreRequest, store: str) -> HttpResponseBase:
     if asked.value("format"):
         found_all = every(stretch, lambda agent: (agent.topic, agent.name))
         columns = {**_COLUMNS, **(_UNKNOWN if sections.unread else _FIGURES)}
-        return download(request, "agents", columns, _with_figures(source, found_all, now))
+        rows = _with_figures(source, found_all, now, not sections.unread)
+        return download(request, "agents", columns, rows)
     found = stretch(asked.offset, PAGE_ROWS)
     topics = entry.store.topics()
     context = {
         "asked": asked,
         "found": found,
-        "rows": list(_with_figures(source, found.rows, now)),
+        "rows": list(_with_figures(source, found.rows, now, not sections.unread)),
         "grouped": query.order == "topic",
         "pager": Pager(asked.offset, len(found.rows), found.total),
         "topics": topics[:_TOPICS_SHOWN],
@@ -93,8 +94,10 @@ class Row:
     figures: Figures
 
 
-def _with_figures(source: Source, agents: Iterable[Agent], now: float) -> Iterator[Row]:
-    """Asked for many agents at a time."""
+def _with_figures(
+    source: Source, agents: Iterable[Agent], now: float, readable: bool
+) -> Iterator[Row]:
+    """Asked for many agents at a time. No figures if events are not `readable` now."""
     rest = iter(agents)
     while some := list(islice(rest, _AT_ONCE)):
         found = answers.of_agents(
@@ -103,7 +106,8 @@ def _with_figures(source: Source, agents: Iterable[Agent], now: float) -> Iterat
         for one in some:
             points = found[one.topic, one.name]
             state = health.agent_state(one, now)
-            yield Row(one, state, points, Figures.of(points.total))
+            figures = answers.figures(points) if readable else answers.UNKNOWN
+            yield Row(one, state, points, figures)
 
 
 _COLUMNS: Columns[Row] = {
@@ -141,7 +145,9 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
     source, span = entry.history.source(), last(DAY, now)
     found = entry.store.agent(topic, name)
     newest = ResultQuery(topic=topic, agent=name, limit=_RECENT)
-    total = answers.points(source, span, Whom(topic, name)).total
+    points = answers.points(source, span, Whom(topic, name))
+    figures = answers.UNKNOWN if sections.unread else answers.figures(points)
+    total = points.total
     kinds = failures(source, span, Whom(topic, name))
     rows = details(source, span, kinds[:_KINDS], total.failed)
     events = answers.recent(source, (topic, name))[:_RECENT]
@@ -152,7 +158,7 @@ def agent(request: StoreRequest, store: str, ref: str) -> HttpResponse:
         "extra": masked(found.extra).items(),
         "heartbeat": found.supervisor and health.heartbeat(found.supervisor, now),
         "ref": ref,
-        "figures": Figures.of(total),
+        "figures": figures,
         "histogram": histogram(total),
         "seen": answers.last_seen(source, (topic, name)),
         "charts": Charts(f"range=24h&of={ref}", "last 24 h", (TASKS, LATENCY, FLIGHT)),

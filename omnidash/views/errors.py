@@ -30,9 +30,11 @@ _COLUMNS: Columns[Failure] = {
 
 def errors(request: StoreRequest, store: str) -> HttpResponseBase:
     entry, asked, sections = request.entry, ErrorsQuery.read(request.GET), Sections()
-    (source, trouble), span = entry.recall(), asked.span(time.time())
+    source, read_at, trouble = entry.recall()
+    span = asked.span(time.time(), read_at)
     whom = asked.whom(entry.store)
-    version = f"{source.version}.{span.start}.{span.end}.{entry.history.behind}"
+    until = answers.read_until(source, span)
+    version = f"{source.version}.{span.start}.{span.end}.{until}.{entry.history.behind}"
     same = unchanged(request, version)
     if same and not trouble:
         return same
@@ -41,10 +43,13 @@ def errors(request: StoreRequest, store: str) -> HttpResponseBase:
     if asked.value("order") == "newest":
         found.sort(key=lambda failure: failure.last_seen or 0.0, reverse=True)
     if asked.value("format"):
+        if trouble:
+            raise trouble
         return download(request, "errors", _COLUMNS, found)
-    total = answers.points(source, span, whom).total
+    total = answers.figures(answers.points(source, span, whom))
+    failed = total.failed or 0
     shown = found[asked.offset : asked.offset + PAGE_ROWS]
-    rows = details(source, span, shown, total.failed)
+    rows = details(source, span, shown, failed)
     context = {
         "asked": asked,
         "ranges": RANGES,
@@ -54,7 +59,7 @@ def errors(request: StoreRequest, store: str) -> HttpResponseBase:
         "total": total,
         "matching": sum(failure.count for failure in found),
         "kinds": len(found),
-        "apart": total.failed - sum(failure.count for failure in kinds),
+        "apart": failed - sum(failure.count for failure in kinds),
         "details": rows,
         "stored": sections.read("results", lambda: stored_results(entry, rows), set()),
         "pager": Pager(asked.offset, len(rows), len(found)),

@@ -45,6 +45,8 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
     entry, asked, sections = request.entry, MetricsQuery.read(request.GET), Sections()
     drawing, trouble = _drawing(entry, asked)
     if asked.value("format"):
+        if trouble:
+            raise trouble
         found, _ = answers.by_agent(
             drawing.source, drawing.span, drawing.whom, asked.value("order")
         )
@@ -87,9 +89,10 @@ def metrics(request: StoreRequest, store: str) -> HttpResponseBase:
 
 
 def _drawing(entry: Entry, asked: MetricsQuery) -> tuple[Drawing, StoreError | None]:
-    """And why it may be of an older history than the store's."""
+    """As of the moment when the store was read last, and why that is not now."""
     compare = bool(asked.cleaned_data.get("compare"))
-    (source, trouble), span = entry.recall(), asked.span(time.time())
+    source, read_at, trouble = entry.recall()
+    span = asked.span(time.time(), read_at)
     whom, text = asked.whom(entry.store), asked.value("q")
     return Drawing(source, span, whom, compare, asked.charts, text), trouble
 
@@ -115,7 +118,7 @@ def numbers(request: StoreRequest, store: str) -> HttpResponseBase:
     """What the charts draw, as a table, newest first; with kinds of failure in the place of agents
     if these are to be drawn."""
     asked = PointsQuery.read(request.GET)
-    drawing, _ = _drawing(request.entry, asked)
+    drawing, trouble = _drawing(request.entry, asked)
     drawing = replace(drawing, charts=(*ALL, *drawing.charts))
     columns = drawing.columns()
     of_errors = ERRORS in drawing.charts
@@ -135,6 +138,8 @@ def numbers(request: StoreRequest, store: str) -> HttpResponseBase:
     ][::-1]
     names = [*parts["names"], "other failures" if of_errors else "other agents"]
     if asked.value("format"):
+        if trouble:
+            raise trouble
         named = _number_columns("failed" if of_errors else "ended", names)
         return download(request, "numbers", named, rows)
     context = {
@@ -144,7 +149,10 @@ def numbers(request: StoreRequest, store: str) -> HttpResponseBase:
         "of_errors": of_errors,
         "rows": rows,
     }
-    return page(request, "metrics/numbers.html", "metrics/_numbers.html", context)
+    return page(
+        request, "metrics/numbers.html", "metrics/_numbers.html", context,
+        trouble=trouble, good_at=drawing.source.read_at if trouble else None,
+    )  # fmt: skip
 
 
 def _number_columns(what: str, parts: list[str]) -> Columns[dict[str, Any]]:

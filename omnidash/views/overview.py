@@ -34,7 +34,9 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
     expiring = read("results", lambda: entry.store.expiring(health.SOON), None)
     soonest = ResultQuery(order="expiring", limit=_ROWS)
     points = answers.points(source, hour)
-    lately, minutes = answers.figures(points), answers.minutes_known(points)
+    # What was known before is on the charts; it is no figure of the last hour.
+    lately = answers.UNKNOWN if "metrics" in sections.unread else answers.figures(points)
+    minutes = answers.minutes_known(points)
     troubles = inspection.troubles + sections.troubles
     status = health.status(runner, supervisors, source.newest, counts, troubles, now)
     context = {
@@ -44,7 +46,7 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
         "troubles": troubles,
         "status": status,
         "lately": lately,
-        "per_minute": points.total.ended / minutes if source.since else None,
+        "per_minute": None if lately is answers.UNKNOWN else lately.ended / minutes,
         "sparks": numbers(points),
         "charts": Charts("range=1h", "last hour", (TASKS,)),
         "expiring": expiring,
@@ -59,7 +61,9 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
             capacity=fills(source, counts, inspection.facts, now),
             silent=status if status.word == "Degraded" and not troubles else None,
         ),
-        "busiest": read("agents", lambda: _busiest(entry, source, hour, minutes, now), []),
+        "busiest": []
+        if "metrics" in sections.unread
+        else read("agents", lambda: _busiest(entry, source, hour, minutes, now), []),
         "next": read("results", lambda: entry.store.result_page(soonest), None),
         "unread": sections.unread,
         "minutes": minutes,

@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-from storage.base import MetricBatch
+from storage.base import MetricBatch, StoreError
 from storage.garbage import collector_paused
 from storage.records import Metric, parse_json, read_metric, to_text
 from storage.redis_store.client import Command, ResponseError
@@ -61,8 +61,8 @@ class MetricPart(RedisPart):
         if not _ID.fullmatch(cursor):
             return self._restart(limit)
         entries, stored = self._client.pipe(self._reading(cursor, limit + 2))
-        if isinstance(stored, ResponseError):  # not a stream; the inspection names it
-            return MetricBatch([], cursor, more=False, stored=0)
+        if isinstance(stored, ResponseError):
+            raise self._no_stream()
         if isinstance(entries, ResponseError):  # a number beyond what ids can be
             return self._restart(limit)
         found = bool(entries) and to_text(entries[0][0]) == cursor
@@ -85,13 +85,19 @@ class MetricPart(RedisPart):
         self._client.check(replies, reading)
         entries, stored = replies
         if isinstance(stored, ResponseError):
-            return MetricBatch([], cursor or f"{_EMPTY}0", more=False, stored=0)
+            raise self._no_stream()
         added = _number(_flat(facts).get(b"entries-added"))
         before = None if cursor is None else _number(cursor.removeprefix(_EMPTY))
         gap = before is not None and added - stored > before
         events = [_event(*entry) for entry in entries[:limit]]
         following = events[-1].id if events else f"{_EMPTY}{added}"
         return MetricBatch(events, following, len(entries) > limit, stored, gap)
+
+    def _no_stream(self) -> StoreError:
+        """For who would take an empty reading for an empty stream."""
+        key = self._keys.metrics
+        kind = to_text(self._client.call("TYPE", key))
+        return StoreError(f"{to_text(key)}: expected stream, is {kind}")
 
     def _reading(self, start: str, count: int) -> list[Command]:
         key = self._keys.metrics

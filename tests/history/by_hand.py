@@ -41,6 +41,8 @@ class Event:
     error: str = ""
     saved: Any = ...
     saved_age: float | None = None
+    stored: float | None = None
+    """When the store took it, once settled; None if it does not say."""
 
     @property
     def dated(self) -> bool:
@@ -188,7 +190,8 @@ class Stream:
         """The event with its times. Redis itself says when it took one; a JSON file does not."""
         self._last += 7
         if not isinstance(event.value, dict):
-            self.told.append(event)
+            stored = self._last / 1000 if isinstance(self.backend, RedisBackend) else None
+            self.told.append(replace(event, stored=stored))
             return event, self._last
         value = {name: found for name, found in event.value.items() if name != "timestamp"}
         value |= _field("timestamp", event.value["timestamp"], self.base)
@@ -202,7 +205,7 @@ class Stream:
                 base = self.base - len(self.told) / 1000
                 value |= _field("saved_at", event.saved, base)
                 stored = None if event.saved_age is None else base - event.saved_age
-        settled = replace(event, value=value, at=stored if at is None else at)
+        settled = replace(event, value=value, at=stored if at is None else at, stored=stored)
         self.told.append(settled)
         return settled, self._last
 

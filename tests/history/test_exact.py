@@ -125,7 +125,13 @@ def says_what_was_not_counted(source: Source, stream: Stream) -> None:
     assert source.undated == len(readable) - len(dated)
     assert source.untimed == sum(event.untimed for event in dated)
     times = [event.at for event in dated if event.at is not None]
-    assert source.since == (min(times) if times else None)
+    taken = [event.at if event.stored is None else event.stored for event in stream.told]
+    began = next((at for at in taken if at is not None), None)
+    if began is None or began <= stream.base:
+        assert source.since == began
+    else:  # a clock that is ahead
+        assert source.since is not None
+        assert stream.base <= source.since <= time.time()
     assert source.newest == (max(times) if times else None)
 
 
@@ -397,3 +403,76 @@ def test_a_range_that_moves_on_counts_what_is_in_flight_as_a_new_look_does(
     news = merged(known, as_json(later.columns(later.since(known["version"]))))
     assert news in (as_json(later.columns()), None)
     assert known["in_flight"][-1] == 3
+
+
+ABSURD = [
+    "-10000000000000",
+    "-1",
+    "0",
+    "1",
+    "7",
+    "10000000000000",
+    "9" * 400,
+    "9" * 5000,
+    "",
+    "x",
+    "1e9",
+]
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_a_version_that_no_page_has_drawn_is_answered_as_without_one(
+    backend: Backend, compare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it names costs nothing: no span is looked at but the one that is drawn."""
+    now = time.time()
+    backend.put_metrics([{"event": "task_received", "timestamp": now - age} for age in (900, 60)])
+    source = read_now(History(backend.open())).source()
+    drawing = Drawing(source, last(900, now - 30), compare=compare)
+    later = Drawing(source, last(900, now), compare=compare)
+    known = drawing.version.split(".")
+    assert later.since(".".join(known)) is not None
+    monkeypatch.setattr(answers, "flying_alike", None)
+    for place in range(len(known)):
+        for odd in ABSURD:
+            parts = [*known[:place], odd, *known[place + 1 :]]
+            if parts == known:
+                continue
+            assert later.since(".".join(parts)) is None
+    start, end, step = map(int, known[1:])
+    for odd_span in (
+        (start + 1, end),
+        (start, end + 1),
+        (end, start),
+        (start, start),
+        (start, now + 99),
+    ):
+        assert later.since(f"{known[0]}.{odd_span[0]}.{int(odd_span[1])}.{step}") is None
+    assert later.since(f"{known[0]}.{start - 2 * drawing.span.seconds}.{end}.{step}") is None
+
+
+def test_one_event_of_a_long_past_does_not_make_all_since_then_known(backend: Backend) -> None:
+    """It is counted where it belongs, and beside it nothing is known."""
+    now = time.time()
+    month, history = last(30 * DAY, now), History(backend.open())
+    backend.put_metrics(
+        [{"event": "task_processed", "timestamp": now - 1, "saved_at": now - 1}] * 5
+    )
+    source = read_now(history).source()
+    before = answers.points(source, month).column("processed")
+    assert [count for count in before if count is not None] == [5]
+    known = Drawing(source, month, charts=CHARTS)
+    backend.put_metrics([{"event": "task_processed", "timestamp": now - 29 * DAY, "saved_at": now}])
+    later = read_now(history).source()
+    assert later.since == source.since
+    after = answers.points(later, month).column("processed")
+    assert [count for count in after if count is not None] == [1, 5]
+    drawing = Drawing(later, month, charts=CHARTS)
+    news = drawing.columns(drawing.since(known.version))
+    merge = merged(as_json(known.columns()), as_json(news))
+    assert merge in (None, as_json(drawing.columns()))
+    assert after.index(1) == int(now - 29 * DAY - month.start) // month.step
+    hour = last(3600, now)
+    assert answers.minutes_known(answers.points(later, hour)) == (
+        answers.minutes_known(answers.points(source, hour))
+    )

@@ -16,11 +16,12 @@ from django.db import connection
 from omnidash.history import History, answers, errors, ingest
 from omnidash.history.answers import Whom
 from omnidash.history.levels import last
+from omnidash.history.names import is_cut, shortened
 from omnidash.models import Subject
 from omnidash.stores import registry
 from storage.records import to_bytes
 from tests.history.readers import read_now
-from tests.pages import PAGES, get_part, serving, text_of
+from tests.pages import PAGES, get_part, links, serving, text_of
 from tests.stores import AWKWARD, Backend, RedisBackend
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -74,13 +75,13 @@ def test_any_name_is_counted_and_found(backend: Backend, name: str) -> None:
     span = last(900, time.time())
     (row,), count = answers.by_agent(source, span, Whom(name, name))
     assert count == 1
-    assert (to_bytes(row.topic), to_bytes(row.agent)) == (to_bytes(name), to_bytes(name))
+    assert (to_bytes(row.topic), to_bytes(row.agent)) == (to_bytes(shortened(name)),) * 2
     # As it comes back from an address that was made of what was shown.
     for whom in (Whom(name, name), Whom(row.topic, row.agent), Whom(name), Whom(None, row.agent)):
         total = answers.points(source, span, whom).total
         assert (total.received, total.processed, total.failed) == (1, 1, 1)
         assert sum(failure.count for failure in errors.failures(source, span, whom)) == 1
-    newest, *_ = answers.recent(source, (row.topic, row.agent))
+    newest, *_ = answers.recent(source, (name, name))
     assert newest.event in KINDS
 
 
@@ -100,6 +101,76 @@ def test_one_name_in_very_many_topics_is_summed(redis_backend: RedisBackend) -> 
     hour = answers.points(source, last(3600, now), everywhere)
     assert hour.total.received == 6999
     assert answers.in_flight(source, hour, everywhere)[-1] == 7000
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("letter", ["x", "翻", "\udcff", "\ud800"])
+def test_names_of_a_megabyte_are_kept_short_and_found_whole(
+    redis_backend: RedisBackend, letter: str
+) -> None:
+    long = letter * 300_000
+    names = [(f"{long}{number}", f"{long}a{number}") for number in range(2)]
+    store = redis_backend.open()
+    for topic, agent in names:
+        redis_backend.put_metrics(
+            [{**event, "task_id": long, "error_type": long} for event in of(topic, agent, long)]
+        )
+    redis_backend.put_metrics(
+        [{"event": "agent_state_change", "agent": names[0][1], "timestamp": time.time() - 1}]
+    )
+    history = read_now(History(store))
+    source, span = history.source(), last(900, time.time())
+    for subject in Subject.objects.filter(source=source):
+        sizes = [len(name) for name in (subject.topic, subject.agent, subject.recent)]
+        assert max(sizes) < 3 * 1000 + 30 * 1000  # ten events, of which a letter may take six
+        assert max(sizes[:2]) < 3000
+    rows, count = answers.by_agent(source, span)
+    assert count == len({(row.topic, row.agent) for row in rows}) == 2
+    for row, (topic, agent) in zip(
+        sorted(rows, key=lambda row: row.last_seen or 0), names, strict=True
+    ):
+        assert is_cut(row.topic)
+        assert is_cut(row.agent)
+        for whom in (
+            Whom(topic),
+            Whom(None, agent),
+            Whom(topic, agent),
+            Whom(None, row.agent),
+            Whom(row.topic),
+            Whom(row.topic, row.agent),
+        ):
+            assert answers.points(source, span, whom).total.received == 1
+            assert [one.count for one in errors.failures(source, span, whom)] == [1]
+            assert answers.by_agent(source, span, whom)[1] == 1
+        assert len(answers.recent(source, (topic, agent))) == 3
+    assert [len(answers.marks(source, span, 9, agent)) for _, agent in names] == [1, 0]
+
+
+@pytest.mark.parametrize("length", [998, 999, 1000])
+def test_names_up_to_a_thousand_bytes_are_kept_whole(length: int) -> None:
+    name = "x" * length
+    assert shortened(name) == name
+    assert not is_cut(name)
+    assert is_cut(shortened(name + "xxx"))
+    assert shortened(shortened(name + "xxx")) == shortened(name + "xxx")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_name_that_was_cut_is_no_link(redis_backend: RedisBackend) -> None:
+    client, long = client_of("viewer"), "x" * 5000
+    store = redis_backend.open()
+    store.add_agent("topic", {"name": long})
+    redis_backend.put_metrics([*of("topic", long, "boom"), *of("topic", "short", "boom")])
+    with serving(prod=redis_backend.url):
+        for path in ("", "metrics/", "errors/"):
+            page = client.get(f"/prod/{path}")
+            assert "x" * 30 in text_of(page)
+            found = links(page, "/prod/agents/")
+            assert path == "" or "short" in found.values()
+            assert not any("xxx" in label for label in found.values())
+        (address,) = links(client.get("/prod/agents/"), "/prod/agents/")
+        said = text_of(client.get(address))
+        assert "boom" in said, "the agent's own page finds what is kept of it"
 
 
 # A database that another process holds
