@@ -11,12 +11,16 @@ from storage.base import Store
 __all__ = ["Store", "StoreURL", "open_store", "parse_url", "safe_url"]
 
 _SCHEMES = {"json": "json", "redis": "redis", "rediss": "redis", "unix": "redis"}
-_OPTIONS = {"prefix", "db"}
+_OPTIONS = {"json": {"mode", "env"}, "redis": {"prefix", "db", "mode", "env"}}
+# What an option may be, where it is one of a few words.
+_VALUES = {"mode": "read-only", "env": "production"}
 
 
 @dataclass(frozen=True, slots=True)
 class StoreURL:
-    """A store's address, taken apart. `path` is the JSON directory or the Unix socket."""
+    """A store's address, taken apart. `path` is the JSON directory or the Unix socket. `mode`
+    (`read-only`) and `env` (`production`) are for whoever shows the store; they change nothing
+    here, and are no part of the safe address, which names the data."""
 
     scheme: str
     backend: str
@@ -27,6 +31,8 @@ class StoreURL:
     password: str | None = field(default=None, repr=False)
     db: int = 0
     prefix: str = "omni"
+    mode: str = ""
+    env: str = ""
 
     @property
     def safe(self) -> str:
@@ -42,8 +48,9 @@ class StoreURL:
 
 def parse_url(url: str) -> StoreURL:
     """`json:///absolute/dir`, `json://relative/dir`, `redis://user:pass@host:6379/0?prefix=omni`,
-    `rediss://…`, `unix://user:pass@/path/to.sock?db=0&prefix=omni`. ValueError says what is wrong
-    without repeating the URL, which may hold a password."""
+    `rediss://…`, `unix://user:pass@/path/to.sock?db=0&prefix=omni`; each with `mode=read-only` and
+    `env=production` if wanted. ValueError says what is wrong without repeating the URL, which may
+    hold a password."""
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
     backend = _SCHEMES.get(scheme)
@@ -56,10 +63,9 @@ def parse_url(url: str) -> StoreURL:
         port = parts.port or 6379
     except ValueError:
         raise ValueError("the host or port of the store URL cannot be read") from None
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown or parts.fragment:
-        raise ValueError(f"unknown option in the store URL: {', '.join(unknown) or '#'}")
+    if parts.fragment:
+        raise ValueError("unknown option in the store URL: #")
+    options = _options(backend, parts.query)
     db = _database(
         options.get("db") or parts.path.strip("/") if scheme != "unix" else options.get("db")
     )
@@ -76,17 +82,38 @@ def parse_url(url: str) -> StoreURL:
         password=unquote(parts.password) if parts.password else None,
         db=db,
         prefix=prefix,
+        mode=options.get("mode", ""),
+        env=options.get("env", ""),
     )
 
 
-def _json_url(path: str) -> StoreURL:
-    if "?" in path or "#" in path:
-        raise ValueError("a json:// URL has no options; write ? and # of a path as %3F and %23")
+def _json_url(rest: str) -> StoreURL:
+    path, _, query = rest.partition("?")
+    if "#" in rest:
+        raise ValueError("a store URL has no #; write ? and # of a path as %3F and %23")
     if not path:
         raise ValueError("the store URL names no directory")
+    options = _options("json", query)
     return StoreURL(
-        scheme="json", backend="json", path=os.path.abspath(unquote(path, errors="surrogateescape"))
+        scheme="json",
+        backend="json",
+        path=os.path.abspath(unquote(path, errors="surrogateescape")),
+        mode=options.get("mode", ""),
+        env=options.get("env", ""),
     )
+
+
+def _options(backend: str, query: str) -> dict[str, str]:
+    """What stands behind the question mark. A word that means nothing would leave a store open to
+    changes that somebody wanted to close."""
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted(set(options) - _OPTIONS[backend]):
+        raise ValueError(f"unknown option in the store URL: {', '.join(unknown)}")
+    for name, word in _VALUES.items():
+        if options.get(name, word) != word:
+            told = options[name][:40]
+            raise ValueError(f"{name}={told!a} in the store URL: it can only be {word}")
+    return options
 
 
 def _database(text: str | None) -> int:

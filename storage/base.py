@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from storage.changes import Changeable
 from storage.records import Agent, Broken, ConfigEntry, Metric, Moment, Result, Supervisor
 
 RecordT = TypeVar("RecordT")
@@ -67,8 +68,10 @@ class ResultQuery:
 
     `within` keeps what expires in at most so many seconds from now; `expires_from` what expires at
     this moment or later, `expires_before` what expires earlier than that (Unix seconds); all three
-    leave out what never expires. `text` is looked for in the stored bytes, as typed and as JSON
-    escapes it, ignoring ASCII case; `life` keeps one state.
+    leave out what never expires. `saved_before` keeps what was saved earlier than this moment,
+    `larger` what has more bytes, `unregistered` what is of no registered agent. `text` is looked
+    for in the stored bytes, as typed and as JSON escapes it, ignoring ASCII case; `life` keeps one
+    state.
     `budget` bounds the seconds a text search may take; a longer one answers incomplete.
     """
 
@@ -80,6 +83,9 @@ class ResultQuery:
     within: float | None = None
     expires_from: float | None = None
     expires_before: float | None = None
+    saved_before: float | None = None
+    larger: int | None = None
+    unregistered: bool = False
     life: Literal["", "forever", "expired", "unreadable"] = ""
     offset: int = 0
     limit: int = 50
@@ -192,7 +198,7 @@ class ConfigListing:
     complete: bool = True
 
 
-class Store(ABC):
+class Store(Changeable, ABC):
     """One store of OmniDaemon.
 
     The first part has the names, arguments, answers and limits of OmniDaemon 0.1.1's `BaseStore`

@@ -210,6 +210,25 @@ class RedisBackend(Backend):
         time.sleep(0.002)  # an event of the same millisecond would not be told from the lost ones
 
 
+def contents(backend: Backend) -> object:
+    """All that is stored, whenever and in whatever order it was written."""
+    if isinstance(backend, JsonBackend):
+        return {path.name: json.loads(path.read_bytes()) for path in backend.folder.glob("*.json")}
+    assert isinstance(backend, RedisBackend)
+    raw, found = backend.client, {}
+    read = {
+        b"string": raw.get,
+        b"hash": raw.hgetall,
+        b"set": raw.smembers,
+        b"zset": lambda key: raw.zrange(key, 0, -1, withscores=True),
+        b"stream": raw.xrange,
+    }
+    for key in raw.scan_iter(count=1000):
+        kind = raw.type(key)
+        found[key] = (read[kind](key), raw.execute_command("PEXPIRETIME", key))
+    return found
+
+
 def let_it_rest(folder: Path, age: float = 3600) -> None:
     """As if nobody had written into a JSON directory for so many seconds."""
     for path in folder.iterdir():

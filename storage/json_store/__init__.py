@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage.json_store.agents import JsonAgents
 from storage.json_store.batch import JsonBatch
+from storage.json_store.changes import JsonChanges
 from storage.json_store.config import JsonConfig
 from storage.json_store.inspection import JsonInspection
 from storage.json_store.metrics import JsonMetrics
@@ -12,7 +13,9 @@ from storage.json_store.results import JsonResults
 __all__ = ["JsonStore"]
 
 
-class JsonStore(JsonAgents, JsonResults, JsonMetrics, JsonConfig, JsonInspection, JsonBatch):
+class JsonStore(
+    JsonAgents, JsonChanges, JsonResults, JsonMetrics, JsonConfig, JsonInspection, JsonBatch
+):
     """A store in a directory of JSON files."""
 
     def clear_all(self) -> dict[str, int]:

@@ -48,18 +48,27 @@ def _rows_of(topic: str, value: object) -> list[Agent]:
     return [_row(topic, position, item) for position, item in enumerate(value)]
 
 
+def own_name(value: object) -> str | None:
+    name = _name(value)
+    return name if isinstance(name, str) and name else None
+
+
+def listed_name(position: int, value: object) -> str:
+    """Without a name of its own an agent is told apart by its place in the list."""
+    return own_name(value) or f"[{position}]"
+
+
 def _row(topic: str, position: int, value: object) -> Agent:
-    name = value.get("name") if isinstance(value, dict) else None
-    if isinstance(name, str) and name:
+    name = own_name(value)
+    if name is not None:
         try:
             return read_agent(topic, name, value)
         except RecursionError:
             return Agent(topic, name, problem="nested too deep")
-    # Without a name of its own it is told apart by its place in the list.
-    row = read_agent(topic, f"[{position}]", value)
+    row = read_agent(topic, listed_name(position, value), value)
     if not row.problem:
-        problem = "has no name" if not name else f"its name is {json_kind(name)}, not text"
-        row.problem = problem
+        named = _name(value)
+        row.problem = f"its name is {json_kind(named)}, not text" if named else "has no name"
     return row
 
 

@@ -200,6 +200,14 @@ class StoreFile(Generic[DocumentT]):
 
 
 @contextmanager
+def errors_of_reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(path, error) from None
+
+
+@contextmanager
 def errors_of_writing(path: str) -> Iterator[None]:
     """What the system says against a write, in our words."""
     try:
@@ -289,6 +297,7 @@ def move_into_place(beside: str, path: str, durable: bool) -> os.stat_result:
     return status
 
 
+HALF_WRITTEN = ("agents.tmp", "results.tmp", "metrics.tmp", "config.tmp")  # OmniDaemon's own names
 _IS_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.*\.tmp")
 _LONG_WRITE = 60.0  # seconds that no write of ours takes
 
@@ -301,6 +310,27 @@ def is_leftover(directory: str, name: str) -> bool:
         return time.time() - os.lstat(os.path.join(directory, name)).st_mtime > _LONG_WRITE
     except FileNotFoundError:
         return False
+
+
+def of_killed_writers(directory: str) -> dict[str, os.stat_result]:
+    """Temporary files, OmniDaemon's and ours, that nobody can still be writing."""
+    found = {}
+    with errors_of_reading(directory):
+        for name in sorted(os.listdir(directory)):
+            if name in HALF_WRITTEN or _IS_TEMPORARY.fullmatch(name):
+                status = _if_old(os.path.join(directory, name))
+                if status is not None:
+                    found[name] = status
+    return found
+
+
+def _if_old(path: str) -> os.stat_result | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    old = time.time() - status.st_mtime > _LONG_WRITE
+    return status if old and stat.S_ISREG(status.st_mode) else None
 
 
 def remove_leftovers(directory: str) -> None:

@@ -27,12 +27,8 @@ _OWNER_WORDS = {
     "unproven": "cannot be proven stopped",
     "free": "nobody",
 }
-_LEFTOVERS = {
-    "agents.tmp": "half-written by OmniDaemon",
-    "results.tmp": "half-written by OmniDaemon",
-    "metrics.tmp": "half-written by OmniDaemon",
-    "config.tmp": "half-written by OmniDaemon",
-    ".health_check": "left behind by a health check of OmniDaemon",
+_LEFTOVERS = dict.fromkeys(files.HALF_WRITTEN, "half-written by OmniDaemon") | {
+    ".health_check": "left behind by a health check of OmniDaemon"
 }
 
 

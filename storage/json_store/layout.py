@@ -87,7 +87,7 @@ class Objects(Document):
             self._spans = _known_spans(self.raw, self.values)
         if self._spans is None:
             found = _object_spans(self.raw)
-            if found is not None and found.keys() == self.values.keys():
+            if found is not None and found.keys() == self.values.keys() and _whole(self.raw, found):
                 self._spans = found
             else:
                 _read_whole_exactly(self)
@@ -104,19 +104,20 @@ class Objects(Document):
 
     def size(self, key: str) -> int:
         spans = self.spans
-        if spans is not None:
-            return len(spans[key])
-        return len(self.text(key))
+        return len(self.text(key) if spans is None else spans[key])
 
     def changed(self, put: dict[str, Any], drop: Iterable[str] = ()) -> Objects:
         """A new version with values put (in their place, else at the end) and keys dropped."""
+        return self.with_texts({key: encode(value) for key, value in put.items()}, drop)
+
+    def with_texts(self, put: dict[str, bytes], drop: Iterable[str] = ()) -> Objects:
+        """As `changed`, with values that are JSON already (`as_record`)."""
         texts = {key: self.text(key) for key in self.values}
         for key in drop:
             texts.pop(key, None)
-        fresh = {key: encode(value) for key, value in put.items()}
         values = {key: self.values.get(key) for key in texts}
-        texts.update(fresh)
-        values.update({key: parse_exactly(text)[0] for key, text in fresh.items()})
+        texts.update(put)
+        values.update({key: parse_exactly(text)[0] for key, text in put.items()})
         if any(isinstance(values[key], Unreadable) and not text for key, text in texts.items()):
             raise Corrupt("a record cannot be carried over")
         names = [json.dumps(key).encode("ascii") + b": " for key in texts]
@@ -163,12 +164,14 @@ class Listing(Document):
         pieces = [self.text(position) for position in range(first, len(self.values))]
         fresh = [encode(value) for value in values]
         kept = self.values[first:] + [parse_exactly(text)[0] for text in fresh]
-        pieces = (pieces + fresh)[-cap:]
-        raw, starts = _joined(b"[", pieces, b"]")
-        spans = [
-            range(start, start + len(piece)) for start, piece in zip(starts, pieces, strict=True)
-        ]
-        return Listing(raw, kept[-cap:], spans)
+        return Listing.of((pieces + fresh)[-cap:], kept[-cap:])
+
+    @staticmethod
+    def of(texts: list[bytes], values: list[Any]) -> Listing:
+        """A list of records whose JSON (`as_record`) and values are known."""
+        raw, starts = _joined(b"[", texts, b"]")
+        spans = [range(start, start + len(text)) for start, text in zip(starts, texts, strict=True)]
+        return Listing(raw, values, spans)
 
 
 def _joined(opening: bytes, pieces: list[bytes], closing: bytes) -> tuple[bytes, list[int]]:
@@ -185,6 +188,16 @@ def _joined(opening: bytes, pieces: list[bytes], closing: bytes) -> tuple[bytes,
 def encode(value: object) -> bytes:
     """A value as OmniDaemon writes it one level deep."""
     return json.dumps(value, indent=2, default=str).replace("\n", "\n  ").encode("ascii")
+
+
+def as_record(raw: bytes) -> bytes | None:
+    """JSON as it may stand one level deep: byte for byte, unless a line of it could be taken for
+    another record. None if it is no JSON, which would make the whole file unreadable."""
+    value, problem = parse_exactly(raw)
+    if problem:
+        return None
+    alone = raw == raw.strip() and not _LIST_ENTRY.search(raw)
+    return raw if alone else encode(value)
 
 
 def parse_exactly(raw: bytes) -> tuple[Any, str]:
@@ -365,6 +378,11 @@ def _object_spans(raw: bytes) -> dict[str, Span] | None:
             return None
         spans[key] = range(colon + 2, entry.stop)  # the last of equal keys counts
     return spans
+
+
+def _whole(raw: bytes, spans: dict[str, Span]) -> bool:
+    """Whether each is JSON, and no line of another record was taken for its start."""
+    return all(not parse_exactly(raw[span.start : span.stop])[1] for span in spans.values())
 
 
 def _key_end(raw: bytes, start: int, end: int) -> int:

@@ -22,7 +22,7 @@ def _saved_at(value: object) -> object:
     return value.get("saved_at") if isinstance(value, dict) else None
 
 
-def _digest(value: object) -> str:
+def event_digest(value: object) -> str:
     """The same for the same event in any version of the file."""
     try:
         canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
@@ -31,10 +31,10 @@ def _digest(value: object) -> str:
     return hashlib.blake2b(canonical, digest_size=8).hexdigest()
 
 
-def _cursor_of(values: list[Any], position: int) -> str:
+def cursor_of(values: list[Any], position: int) -> str:
     """Names one event by what it is, because its place changes whenever the front is trimmed."""
     value = values[position]
-    digest = _digest(value)
+    digest = event_digest(value)
     saved_at = repr(_saved_at(value))  # as text: NaN, too, equals itself
     equal = len(_equals(values, position, saved_at, digest))
     return f"{saved_at}|{digest}|{equal}"
@@ -49,7 +49,7 @@ def _equals(values: list[Any], end: int, saved_at: str, digest: str) -> list[int
         for position in range(end)
         if (time is None or _saved_at(values[position]) == time)  # a text of each takes long
         and repr(_saved_at(values[position])) == saved_at
-        and _digest(values[position]) == digest
+        and event_digest(values[position]) == digest
     ]
 
 
@@ -62,7 +62,7 @@ def _finite(saved_at: str) -> float | None:
     return number if math.isfinite(number) and repr(number) == saved_at else None
 
 
-def _position_after(values: list[Any], cursor: str) -> int | None:
+def position_after(values: list[Any], cursor: str) -> int | None:
     """Where to go on reading, or None if the cursor's event is there no longer."""
     parts = cursor.rsplit("|", 2)
     if len(parts) != 3 or not parts[2].isdecimal():
@@ -92,7 +92,7 @@ def _time(value: object) -> float:
     return saved_at if isinstance(saved_at, (int, float)) else math.inf
 
 
-def _ids(values: list[Any], first: int) -> Iterator[str]:
+def event_ids(values: list[Any], first: int) -> Iterator[str]:
     """Names in order: the time of an event, and its number among those of the same time."""
     before, count = "", 0
     start = first
@@ -142,13 +142,13 @@ class JsonMetrics(JsonFiles):
 
     def metrics_after(self, cursor: str | None, limit: int = 10_000) -> MetricBatch:
         values = self._metrics.document().values
-        position = _position_after(values, cursor) if cursor else 0
+        position = position_after(values, cursor) if cursor else 0
         start = _first_later(values, cursor or "") if position is None else position
         end = min(len(values), start + max(1, limit))
-        names = _ids(values, start) if start < end else iter(())
+        names = event_ids(values, start) if start < end else iter(())
         return MetricBatch(
             events=[_metric(next(names), values[place]) for place in range(start, end)],
-            cursor=_cursor_of(values, end - 1) if start < end else cursor or "",
+            cursor=cursor_of(values, end - 1) if start < end else cursor or "",
             more=end < len(values),
             stored=len(values),
             # The list is trimmed from its front: with something older there, nothing was.

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from storage.base import Page, RecordNotFound, ResultQuery
+from storage.json_store.agents import index_agents
 from storage.json_store.layout import Objects, Unreadable, parse_exactly
 from storage.json_store.store import JsonFiles
 from storage.records import RAW_LIMIT, Result, read_result, to_bytes
@@ -238,11 +239,35 @@ class JsonResults(JsonFiles):
 
     def result_page(self, query: ResultQuery) -> Page[Result]:
         document = self._results.document()
-        keys = document.derive(ResultIndex).keys(query, time.time())
-        keys = _filtered(document, keys, query)
+        keys = self._matching(document, query)
         rows = [_row_of(document, key) for key in keys[query.offset : query.offset + query.limit]]
         stored = len(document.values)
         return Page(rows, len(keys), searched=stored, of=stored)
+
+    def _matching(self, document: Objects, query: ResultQuery) -> list[str]:
+        """The ids of all results that match, in order."""
+        index = document.derive(ResultIndex)
+        keys = index.keys(query, time.time())
+        before, larger = query.saved_before, query.larger
+        if before is not None:  # 0.0 is not a time but none
+            keys = [key for key in keys if 0.0 < index.saved[key] < before]
+        if larger is not None:
+            keys = [key for key in keys if document.size(key) > larger]
+        if query.unregistered:
+            keys = self._unregistered(document, keys)
+        return _filtered(document, keys, query)
+
+    def _unregistered(self, document: Objects, keys: list[str]) -> list[str]:
+        """Those that name an agent which is not registered for their topic."""
+        by_name = self._agents.document().derive(index_agents).by_name
+        names = {name for _, name in by_name}
+        facets = document.derive(FacetIndex).of
+
+        def is_gone(agent: str, topic: str) -> bool:
+            registered = (topic, agent) in by_name if topic else agent in names
+            return bool(agent) and not registered
+
+        return [key for key in keys if is_gone(*facets[key][:2])]
 
     def result(self, task_id: str) -> Result:
         document = self._results.document()

@@ -113,22 +113,36 @@ class JsonFiles(Store):
         finally:
             self._statement.stopped = before
 
-    def _require_ownership(self) -> None:
+    def owned_by(self) -> str:
+        return self._objections().get("live", "")
+
+    def owner_unproven(self) -> str:
+        return self._objections().get("unproven", "")
+
+    def _objections(self) -> dict[str, str]:
+        """What speaks against a write now, by the owner's state: at most one reason."""
         if self._as_runner:
-            return
+            return {}
         owner = self.owner()
         evidence = "; ".join(owner.evidence)
         if owner.state == "live":
-            raise StoreBusy(
+            why = (
                 f"a running OmniDaemon owns {self.directory} ({evidence}). It keeps these files in "
-                "memory and would undo the change: stop the runner, then try again; nothing changed"
+                "memory and would undo the change: stop the runner, then try again"
             )
-        if owner.state == "unproven" and not getattr(self._statement, "stopped", False):
-            raise StoreBusy(
+        elif owner.state == "unproven":
+            why = (
                 f"it cannot be proven that OmniDaemon has stopped using {self.directory} "
-                f"({evidence}). Stop it cleanly, or have an administrator state that it is "
-                "stopped; nothing changed"
+                f"({evidence}). Stop it cleanly, or have an administrator state that it is stopped"
             )
+        else:
+            return {}
+        return {owner.state: why}
+
+    def _require_ownership(self) -> None:
+        for state, why in self._objections().items():
+            if state == "live" or not getattr(self._statement, "stopped", False):
+                raise StoreBusy(f"{why}; nothing changed")
 
     def _our_writes(self) -> dict[str, Signature]:
         """The versions that we wrote ourselves: they are no sign of a runner. The last one of

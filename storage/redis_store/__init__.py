@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from storage.redis_store.agents import AgentPart
+from storage.redis_store.changes import ChangePart
 from storage.redis_store.inspect import InspectPart
 
 __all__ = ["RedisStore"]
 
 
-class RedisStore(AgentPart, InspectPart):
+class RedisStore(ChangePart, InspectPart):
     """`redis://`, `rediss://` and `unix://` stores."""
 
     def __repr__(self) -> str:

@@ -6,9 +6,6 @@ time on a command than Redis does. Replies are raw bytes.
 
 from __future__ import annotations
 
-import errno
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +24,7 @@ from redis.retry import Retry
 
 from storage import StoreURL, patience
 from storage.base import StoreDenied, StoreError, StoreReadOnly, StoreUnavailable
+from storage.redis_store.causes import OUTAGES, REFUSALS, system_cause
 from storage.redis_store.pool import CONNECTIONS, FULL, Pool
 
 Command = Sequence[bytes | str | int | float]
@@ -38,28 +36,9 @@ _PAUSE = 1.0  # … so that a page of many questions waits for a frozen server o
 _LOOK_UP = 32  # replies after which a reader looks at the clock
 _ATTEMPTS = 20  # of a transaction whose watched keys keep changing
 
-_REFUSALS = {
-    "READONLY": "is a read-only replica",
-    "OOM": "is out of memory and refuses writes (maxmemory, noeviction)",
-    "MISCONF": "refuses writes because it cannot save to disk",
-    "NOREPLICAS": "refuses writes because too few replicas are connected",
-}
-_OUTAGES = {
-    "LOADING": "is loading its data",
-    "BUSY": "is busy running a script",
-    "MASTERDOWN": "lost its master and serves no stale data (MASTERDOWN)",
-    "CLUSTERDOWN": "is a cluster that is down",
-    "MOVED": "is a node of a Redis Cluster, which OmniDaemon does not use",
-}
-_SYSTEM = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ENOENT: "there is no such socket",
-    errno.EACCES: "permission denied on the socket",
-    errno.EHOSTUNREACH: "no route to the host",
-    errno.ENETUNREACH: "the network is unreachable",
-    errno.ECONNRESET: "the connection was reset",
-    errno.EMFILE: "this process has too many open files",
-}
+
+class Contended(StoreError):
+    """Watched keys changed at each attempt of a transaction."""
 
 
 class Client:
@@ -157,29 +136,54 @@ class Client:
         self,
         watched: Sequence[bytes],
         plan: Callable[[Callable[[Sequence[Command]], list[Any]]], Sequence[Command]],
+        *,
+        deleting: bool = True,
     ) -> list[Any]:
         """`plan` reads by the function it is given and says what to write; that is executed only if
-        the watched keys have not changed meanwhile, else all of it starts again. For deletions."""
-        for _ in range(_ATTEMPTS):
-            with self._connection() as link:
-
-                def read(commands: Sequence[Command], link: Any = link) -> list[Any]:
-                    replies = _exchange(link, commands)
-                    self.check(replies, commands)
+        the watched keys have not changed meanwhile, else all of it starts again. What goes wrong in
+        `plan` itself is raised as it is. `deleting` as in `write`; what is watched then is not
+        compared again."""
+        try:
+            for _ in range(_ATTEMPTS):
+                replies = self._transact(watched, plan, deleting)
+                if replies is not None:
                     return replies
+        except _Aside as aside:
+            raise aside.error from None
+        raise Contended("the records kept changing meanwhile; nothing was done")
 
+    def _transact(
+        self, watched: Sequence[bytes], plan: Callable[..., Sequence[Command]], deleting: bool
+    ) -> list[Any] | None:
+        with self._connection() as link:
+            broken: list[Exception] = []
+            first: list[Command] = [("WATCH", *watched)]  # goes ahead of the first question
+
+            def read(commands: Sequence[Command]) -> list[Any]:
+                sent, ahead = [*first, *commands], len(first)
+                first.clear()
                 try:
-                    read([("WATCH", *watched)])
-                    commands = plan(read)
-                    replies = self._multi(link, commands, deleting=True) if commands else []
-                    if not commands:
-                        read([("UNWATCH",)])
-                except BaseException:
-                    link.disconnect()  # it may still be watching
+                    replies = _exchange(link, sent)
+                except (driver.RedisError, OSError) as error:
+                    broken.append(error)
                     raise
-            if replies is not None:
-                return replies
-        raise StoreError("the records kept changing meanwhile; nothing was done")
+                self.check(replies, sent)
+                return replies[ahead:]
+
+            try:
+                try:
+                    commands = plan(read)
+                except OSError as error:  # a full disk of ours is not Redis that is away
+                    if error in broken:
+                        raise
+                    raise _Aside(error) from None
+                if commands:
+                    return self._multi(link, commands, deleting)
+                read([("UNWATCH",)])
+                return []
+            except BaseException:
+                link.disconnect()  # it may still be watching
+                raise
 
     def _multi(self, link: Any, commands: Sequence[Command], deleting: bool) -> list[Any] | None:
         """None if a watched key changed."""
@@ -250,7 +254,7 @@ class Client:
         if isinstance(error, driver.AuthenticationError):
             return "authentication failed"
         if isinstance(error, driver.BusyLoadingError):
-            return _OUTAGES["LOADING"] + self._loaded()
+            return OUTAGES["LOADING"] + self._loaded()
         if isinstance(error, driver.TimeoutError | TimeoutError):
             return f"did not answer within {TIMEOUT:g} s"
         if isinstance(error, driver.InvalidResponse):
@@ -262,7 +266,7 @@ class Client:
             return f"all {CONNECTIONS} connections are busy"
         if "DB index is out of range" in text:
             return f"there is no database {self._db}"
-        return _system_cause(error)
+        return system_cause(error)
 
     def _loaded(self) -> str:
         try:
@@ -289,10 +293,10 @@ class Client:
     def _refused(self, error: ResponseError, command: Command) -> StoreError | None:
         """Our error for a reply that concerns more than the one record."""
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-        if code in _REFUSALS:
-            return StoreReadOnly(f"{self.name} {_REFUSALS[code]}; nothing was changed")
-        if code in _OUTAGES:
-            return StoreUnavailable(f"{self.name} {_OUTAGES[code]}")
+        if code in REFUSALS:
+            return StoreReadOnly(f"{self.name} {REFUSALS[code]}; nothing was changed")
+        if code in OUTAGES:
+            return StoreUnavailable(f"{self.name} {OUTAGES[code]}")
         return _denied(error, command)
 
 
@@ -301,6 +305,14 @@ _pack: Callable[[Any], bytes] = hiredis.pack_command
 
 class _Stale(Exception):
     """A pooled connection was dead, as after a restart of the server."""
+
+
+class _Aside(Exception):
+    """What is no trouble with the connection, carried past where that is looked for."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
 
 
 def _exchange(link: Any, commands: Sequence[Command]) -> list[Any]:
@@ -345,20 +357,6 @@ def _lost(error: Exception) -> bool:
     return isinstance(error, driver.ConnectionError) and not isinstance(
         error, driver.AuthenticationError | driver.BusyLoadingError
     )
-
-
-def _system_cause(error: BaseException) -> str:
-    """From the operating system's error that the driver wrapped."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, socket.gaierror):
-            return "the host name is unknown"
-        if isinstance(found, ssl.SSLError):
-            return f"TLS failed ({found.reason or 'no reason given'})"
-        if isinstance(found, OSError) and found.errno in _SYSTEM:
-            return _SYSTEM[found.errno]
-        found = found.__context__
-    return "the connection was lost"
 
 
 def is_wrong_type(reply: object) -> bool:

@@ -85,3 +85,12 @@ class KnownConfig:
             self.keys[key] = None
             if walking:
                 self.walk[key] = None
+
+    def forget(self, names: Iterable[bytes]) -> None:
+        """Deleted by us."""
+        gone = list(names)
+        self.read(gone, {})
+        with self.lock:
+            for name in gone:
+                self.keys.pop(name, None)
+                self.walk.pop(name, None)

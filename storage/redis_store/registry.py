@@ -42,6 +42,7 @@ class Registry:
         self.by_name: list[Pair] = []
         self.shared: dict[Pair, list[Pair]] = {}
         self.hash_keys: set[bytes] = set()
+        self.registered: frozenset[Pair] = frozenset()  # and each name with "" for any topic
         self.listed_topics: frozenset[bytes] = frozenset()
         self.broken_keys: dict[bytes, str] = {}
         self.version += 1  # never the number of something else before
@@ -105,6 +106,7 @@ class Registry:
             for sharing in under.values() if len(sharing) > 1 for pair in sharing
         }  # fmt: skip
         self.hash_keys = set(under)
+        self.registered = frozenset(pairs).union(("", name) for _, name in pairs)
         self.by_topic = sorted(pairs)
         self.by_name = sorted(pairs, key=lambda pair: (pair[1], pair[0]))
         for pair, agent in agents.items():

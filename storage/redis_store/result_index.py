@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from itertools import islice, pairwise
 from typing import Any
 
@@ -335,6 +336,37 @@ class ResultIndex:
             self.shelf.gone.discard(task_id)
             self._loose.discard(task_id)
             self._pending.discard(task_id)
+
+    def removed(self, task_ids: Sequence[bytes]) -> None:
+        """We deleted them ourselves, with their entries in the index."""
+        with self.lock:
+            scores = ((self._scores.pop(task_id, None), task_id) for task_id in task_ids)
+            self._ranks.discard_all({(score, one) for score, one in scores if score is not None})
+            self.shelf.take_all(task_ids)
+            for known in (self.shelf.gone, self._loose, self._pending):
+                known.difference_update(task_ids)
+
+    def found_otherwise(self, pairs: Iterable[tuple[bytes, float | None]]) -> None:
+        """Ids with their scores now, that are not as they were known."""
+        with self.lock:
+            for task_id, score in pairs:
+                if score is not None:
+                    self.saved(task_id, score)
+                elif task_id in self._scores:
+                    self.forget(task_id)
+                    self.found_loose([task_id])
+                else:
+                    self._again(task_id)
+
+    def expire(self, expiries: Iterable[tuple[bytes, float | None]]) -> None:
+        """We changed when they expire."""
+        with self.lock:
+            for task_id, expires in expiries:
+                known = self.shelf.entries.get(task_id)
+                if known is not None:
+                    entry = copy(known)  # what is on the shelf must not change there
+                    entry.expires = expires
+                    self.shelf.put(entry)
 
     def found_indexed(self, pairs: Iterable[tuple[bytes, float]]) -> None:
         """Ids of the index that the looks missed, because as many others had left it there."""

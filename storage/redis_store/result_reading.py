@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,12 +119,13 @@ def to_entry(task_id: bytes, value: bytes) -> Entry:
         parsed, problem = orjson.loads(value), ""
     except orjson.JSONDecodeError:
         parsed, problem = parse_json(value)
+    digest = zlib.crc32(value)
     if problem:
-        return Entry(task_id, 0.0, None, len(value), problem=problem)
+        return Entry(task_id, 0.0, None, len(value), problem=problem, digest=digest)
     result = read_result(to_text(task_id), parsed, len(value))
     return Entry(
         task_id, 0.0, None, len(value), sys.intern(result.agent), sys.intern(result.topic),
-        sys.intern(result.status), result.saved_at, result.problem,
+        sys.intern(result.status), result.saved_at, result.problem, digest=digest,
     )  # fmt: skip
 
 

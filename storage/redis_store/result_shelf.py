@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 from storage.records import Moment
@@ -36,6 +37,12 @@ class Entry:
     problem: str = ""
     indexed: bool = True
     truncated: bool = False
+    digest: int | None = None  # of a value that was read whole
+
+    @property
+    def saved(self) -> float:
+        """When it was saved, by the index where the result itself does not say; 0.0 unknown."""
+        return self.saved_at if isinstance(self.saved_at, float) else self.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class Filter:
     topic: str | None = None
     status: str | None = None
     life: Life = ""
+    larger: int | None = None
+    registered: frozenset[tuple[str, str]] | None = None  # (topic, agent) that are left out
 
     def keeps(self, entry: Entry) -> bool:
         return (
@@ -52,7 +61,13 @@ class Filter:
             and (self.status is None or entry.status == self.status)
             and (self.life != "forever" or entry.expires is None)
             and (self.life != "unreadable" or entry.problem != "")
+            and (self.larger is None or entry.size > self.larger)
+            and (self.registered is None or self._is_of_none(entry))
         )
+
+    def _is_of_none(self, entry: Entry) -> bool:
+        """One that names no agent is of no agent that could have gone."""
+        return entry.agent != "" and (entry.topic, entry.agent) not in (self.registered or ())
 
 
 class Order:
@@ -77,6 +92,12 @@ class Order:
             del self._added[item]
         else:
             self._removed.add(item)
+
+    def discard_all(self, items: set[tuple[float, bytes]]) -> None:
+        waiting = {item for item in items if item in self._added} if self._added else set()
+        for item in waiting:
+            del self._added[item]
+        self._removed |= items - waiting
 
     def items(self) -> list[tuple[float, bytes]]:
         """Not to be changed, nor kept beyond the lock."""
@@ -124,6 +145,10 @@ class View:
         self.newest.discard(entry.score, entry.task_id)
         self.expiring.discard(_expiry(entry), entry.task_id)
 
+    def discard_all(self, entries: Sequence[Entry]) -> None:
+        self.newest.discard_all({(entry.score, entry.task_id) for entry in entries})
+        self.expiring.discard_all({(_expiry(entry), entry.task_id) for entry in entries})
+
 
 def _expiry(entry: Entry) -> float:
     return math.inf if entry.expires is None else entry.expires
@@ -167,6 +192,24 @@ class Shelf:
         for kept, view in self._views.items():
             if kept.keeps(entry):
                 view.discard(entry)
+
+    def take_all(self, task_ids: Iterable[bytes]) -> None:
+        """Many at once, at a fifth of the cost of each."""
+        found = [self.entries.pop(task_id, None) for task_id in task_ids]
+        entries = [entry for entry in found if entry is not None]
+        self.forever -= sum(entry.expires is None for entry in entries)
+        for entry in entries:
+            if entry.problem:
+                self.broken.pop(entry.task_id, None)
+        for name, counter in self.facets.items():
+            gone = Counter(map(attrgetter(name), entries))
+            for value in gone.keys() & counter.keys():
+                counter[value] -= gone[value]
+                if not counter[value]:
+                    del counter[value]
+        self._all.discard_all(entries)
+        for kept, view in self._views.items():
+            view.discard_all([entry for entry in entries if kept.keeps(entry)])
 
     def lose(self, task_id: bytes) -> None:
         """The id is still in the index, but its result is gone."""

@@ -105,24 +105,32 @@ class ResultPart(RedisPart):
             return [], 0
         index = self._index
         skew = self._expiries.skew()
+        wanted = self._filter(query)
         with index.lock:
-            view = index.shelf.view(Filter(query.agent, query.topic, query.status, query.life))
-            soon = view.expiring.items()
+            view, entries = index.shelf.view(wanted), index.shelf.entries
             if query.by_expiry:
-                soon = soon[_span(view.expiring, query, skew)]
+                items = view.expiring.items()[_span(view.expiring, query, skew)]
+            else:
+                items = (view.expiring if query.order == "expiring" else view.newest).items()
+            if query.saved_before is not None:  # costs a look at each: no order is by this
+                before = query.saved_before
+                items = [item for item in items if 0.0 < entries[item[1]].saved < before]
             if query.order == "expiring":
-                stretch = soon[offset : offset + limit]
-                return [task_id for _, task_id in stretch], len(soon)
-            if not query.by_expiry:
-                items = view.newest.items()
+                some = items[offset : offset + limit]
+            elif query.by_expiry:
+                scored = ((entries[task_id].score, task_id) for _, task_id in items)
+                some = heapq.nlargest(offset + limit, scored)[offset:]
+            else:
                 end = max(0, len(items) - offset)
-                return [task_id for _, task_id in items[max(0, end - limit) : end][::-1]], len(
-                    items
-                )
-            entries = index.shelf.entries
-            scored = ((entries[task_id].score, task_id) for _, task_id in soon)
-            newest = heapq.nlargest(offset + limit, scored)[offset:]
-            return [task_id for _, task_id in newest], len(soon)
+                some = items[max(0, end - limit) : end][::-1]
+            return [task_id for _, task_id in some], len(items)
+
+    def _filter(self, query: ResultQuery) -> Filter:
+        registered = None
+        if query.unregistered:
+            self._registry.look()
+            registered = self._registry.registered
+        return Filter(query.agent, query.topic, query.status, query.life, query.larger, registered)
 
     def _fresh(self, ids: list[bytes]) -> bool:
         """Compare the rows with Redis; whether all of them are still as they were learnt."""
@@ -146,6 +154,16 @@ class ResultPart(RedisPart):
             return Page(rows, None, False, index.learnt, index.indexed)
 
     def _search(self, query: ResultQuery) -> Page[Result]:
+        matches, searched, count, complete = self._containing(query)
+        rows = matches[query.offset : query.offset + query.limit]
+        if not self._fresh(rows):
+            rows = [task_id for task_id in rows if task_id in self._index.shelf.entries]
+        page = self._page(rows, len(matches))
+        return Page(page.rows, len(matches) if complete else None, complete, searched, count)
+
+    def _containing(self, query: ResultQuery) -> tuple[list[bytes], int, int, bool]:
+        """The ids of matching results that hold the query's text; how many were searched, of how
+        many, and whether that was all there is to search."""
         deadline = time.monotonic() + query.budget
         needles = _needles(query.text)
         ids, count = self._select(query, 0, max(1, len(self._index.shelf)))
@@ -164,12 +182,7 @@ class ResultPart(RedisPart):
                     matches.append(task_id)
                 elif len(value) == WHOLE:
                     whole = False  # the rest of it was not looked at
-        complete = whole and searched == len(ids)
-        rows = matches[query.offset : query.offset + query.limit]
-        if not self._fresh(rows):
-            rows = [task_id for task_id in rows if task_id in self._index.shelf.entries]
-        page = self._page(rows, len(matches))
-        return Page(page.rows, len(matches) if complete else None, complete, searched, count)
+        return matches, searched, count, whole and searched == len(ids)
 
     def _some(self, ids: list[bytes], start: int) -> list[bytes]:
         """As many of the ids as are read at once."""

@@ -42,6 +42,13 @@ class Survey:
     def complete(self) -> bool:
         return self.scan.walks > 0
 
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """We deleted these hashes ourselves."""
+        with self._lock:
+            for key in keys:
+                self.orphans.pop(key, None)
+                self._walk[0].pop(key, None)
+
     def step(self, budget: float = 0.0) -> None:
         keys, ended = self.scan.advance(budget, _STEP if not budget else 5 * _STEP)
         hashes, topics, results = self._sort(keys)
@@ -128,7 +135,7 @@ class Survey:
         ])  # fmt: skip
         own = {
             one for one, value in zip(unsure, values, strict=True)
-            if isinstance(value, bytes) and _names_itself(one, value)
+            if isinstance(value, bytes) and names_itself(one, value)
         }  # fmt: skip
         return own.union(set(task_ids).difference(unsure))
 
@@ -170,7 +177,7 @@ class Survey:
             self._registry.stale()
 
 
-def _names_itself(task_id: bytes, value: bytes) -> bool:
+def names_itself(task_id: bytes, value: bytes) -> bool:
     """Whether a result, or how it begins, holds its own id, as OmniDaemon writes it."""
     if value.startswith(b'{"task_id": ' + json.dumps(to_text(task_id)).encode("ascii")):
         return True
