@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 PAGE_SECONDS = 2.5  # that all questions of a page may take together; nobody waits longer than 3
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 HEADERS = {
@@ -86,6 +88,33 @@ class SecurityHeadersMiddleware:
         if not isinstance(response, WhiteNoiseFileResponse):
             response.headers["Cache-Control"] = "no-store"
         return response
+
+
+class SameOriginMiddleware:
+    """Refuses what another site's page sends here, beside the token that CSRF asks for: what
+    browsers say of themselves is not for that page to choose."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any, ...],
+        view_kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        if request.method in SAFE_METHODS:
+            return None
+        own = f"{request.scheme}://{request.get_host()}"
+        same = (
+            request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
+            and request.headers.get("Origin", own) == own
+        )
+        return None if same else door.foreign(request)
 
 
 class DatabaseMiddleware:
@@ -150,6 +179,10 @@ class LoginRequiredMiddleware(auth_middleware.LoginRequiredMiddleware):
         if not getattr(view_func, "login_required", True):
             return None
         return super().process_view(request, view_func, view_args, view_kwargs)
+
+    def get_login_url(self, view_func: Callable[..., HttpResponseBase]) -> str:
+        """There is one door: Django's admin names another one."""
+        return str(settings.LOGIN_URL)
 
     def handle_no_permission(  # type: ignore[override]
         self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]

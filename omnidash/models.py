@@ -1,4 +1,5 @@
-"""What the dashboard itself remembers: the history of each store's metric events.
+"""What the dashboard itself remembers: the history of each store's metric events, and what people
+did to the stores.
 
 Names and messages come from a store and may hold any character, so they are kept as bytes (see
 `storage.records.to_bytes`): no database takes NUL and lone surrogates as text. Times are Unix
@@ -7,6 +8,7 @@ seconds, because that is what events carry.
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 
 
@@ -94,6 +96,7 @@ class Mark(models.Model):
     class Kind(models.TextChoices):
         STATE = "state"
         RUNNER = "runner"
+        RUN = "run"
 
     source = models.ForeignKey(Source, models.CASCADE, db_index=False)
     at = models.FloatField()
@@ -129,3 +132,118 @@ class Gauge(models.Model):
 
     class Meta:
         db_table = "omnidash_gauge"
+
+
+class Plan(models.Model):
+    """What an action would change, as it was seen: shown to be confirmed, and then executed."""
+
+    token = models.CharField(max_length=64, primary_key=True)
+    """Not to be guessed; a run takes it, so that whoever confirms twice starts one run."""
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    action = models.CharField(max_length=40)
+    store = models.CharField(max_length=100)
+    params = models.TextField(default="{}")
+    made_at = models.FloatField(db_index=True)
+    count = models.BigIntegerField()
+    bytes = models.BigIntegerField()
+    left = models.BigIntegerField(default=0)
+    """Records beyond those that one run takes."""
+    digest = models.BinaryField(max_length=16)
+    """The same for the same action on the same records in the same state."""
+    content = models.BinaryField(null=True)
+    """The records (`actions.plans`); None once they are kept no longer."""
+
+    class Meta:
+        db_table = "omnidash_plan"
+
+
+class Run(models.Model):
+    """One execution of an action: its progress, its outcome, and its entry in the audit log. What
+    was refused, and logins that failed, are entries too. Never changed after its end."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        INTERRUPTED = "interrupted"
+        REFUSED = "refused"
+
+    UNFINISHED = (State.QUEUED, State.RUNNING)
+
+    plan = models.OneToOneField(Plan, models.SET_NULL, null=True, related_name="run")
+    action = models.CharField(max_length=40, db_index=True)
+    store = models.CharField(max_length=100, db_index=True)
+    """Empty for what concerns none."""
+    address = models.TextField(default="")
+    params = models.TextField(default="{}")
+    """JSON in ASCII: names of records may hold what no database takes as text."""
+    who = models.CharField(max_length=150, db_index=True)
+    """The name at that time, whatever becomes of the account."""
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    origin = models.CharField(max_length=64, default="")
+    """The address of the browser, or "schedule"."""
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED, db_index=True)
+    done = models.BigIntegerField(default=0)
+    skipped = models.BigIntegerField(default=0)
+    total = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField(default=0)
+    message = models.TextField(default="")
+    report = models.TextField(default="{}")
+    """JSON in ASCII: why records were skipped, and how many."""
+    stop_asked = models.CharField(max_length=150, default="")
+    """Who asked the run to stop."""
+    task = models.CharField(max_length=40, default="")
+    """Its number in the queue."""
+    worker = models.CharField(max_length=100, default="")
+    bin = models.CharField(max_length=100, default="")
+    """The name of the file that holds what was removed; empty when there is none (any more)."""
+    undoes = models.ForeignKey("self", models.SET_NULL, null=True, related_name="undone_by")
+    digest = models.BinaryField(max_length=16, default=b"")
+    created_at = models.FloatField(db_index=True)
+    started_at = models.FloatField(null=True)
+    beat_at = models.FloatField(null=True)
+    """When its worker last said that it is alive."""
+    ended_at = models.FloatField(null=True)
+
+    class Meta:
+        db_table = "omnidash_run"
+        default_permissions = ("view",)
+        permissions = [
+            ("extend_results", "Can set the expiry of results"),
+            ("delete_records", "Can delete single and selected records"),
+            ("clean_up", "Can clean up what belongs to nothing or has outlived its use"),
+            ("put_back", "Can put back what was deleted"),
+            ("clear_store", "Can delete all records of a kind"),
+            ("edit_config", "Can add, change and delete configuration"),
+            ("edit_schedules", "Can change schedules"),
+        ]
+
+
+class Schedule(models.Model):
+    """A cleanup that is started by the clock, in the name of who made the schedule."""
+
+    class Every(models.TextChoices):
+        HOURS = "hours"
+        DAY = "day"
+        WEEK = "week"
+
+    store = models.CharField(max_length=100)
+    action = models.CharField(max_length=40)
+    params = models.TextField(default="{}")
+    every = models.CharField(max_length=8, choices=Every)
+    hours = models.IntegerField(default=24)
+    """For HOURS, how many."""
+    weekday = models.IntegerField(default=0)
+    """For WEEK, Monday is 0."""
+    minute = models.IntegerField(default=180)
+    """For DAY and WEEK, of the day in the zone `zone`."""
+    zone = models.CharField(max_length=64, default="UTC")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True)
+    enabled = models.BooleanField(default=True)
+    next_at = models.FloatField(db_index=True)
+    last_run = models.ForeignKey(Run, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        db_table = "omnidash_schedule"

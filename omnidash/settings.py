@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import secrets
 import tempfile
 from collections.abc import Mapping
@@ -17,15 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import django
 from django.core.exceptions import ImproperlyConfigured
 
-import storage
 from omnidash import __version__, database
+from omnidash.addresses import checked_url, json_url, named_stores
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-
-# First words of addresses that are the dashboard's own, so no store may be called so.
-RESERVED_NAMES = {"login", "logout", "setup", "static", "healthz", "readyz", "admin"}
 
 _OMNIDAEMON_VARIABLES = ("STORAGE_BACKEND", "JSON_STORAGE_DIR", "REDIS_URL", "REDIS_KEY_PREFIX")
 _WORDS = {"on": True, "true": True, "yes": True, "1": True} | {
@@ -90,42 +87,11 @@ def _write_once(path: Path, text: str) -> None:
         os.unlink(temporary)
 
 
-def _check_url(variable: str, url: str) -> str:
-    try:
-        storage.parse_url(url)
-    except ValueError as error:
-        # The message of parse_url never repeats the URL, which may hold a password.
-        raise ImproperlyConfigured(f"{variable}: {error}.") from None
-    return url
-
-
-def _named_stores(text: str) -> dict[str, str]:
-    stores: dict[str, str] = {}
-    for number, entry in enumerate(text.split(","), start=1):
-        name, equals, url = (part.strip() for part in entry.partition("="))
-        # The entry is not repeated: it may be the tail of a password that has a comma in it.
-        if not equals or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-            raise ImproperlyConfigured(
-                f"OMNIDASH_STORES: entry {number} is not name=url, the name in small letters, "
-                "digits and hyphens (a comma inside a URL is written %2C)."
-            )
-        if name in RESERVED_NAMES:
-            raise ImproperlyConfigured(f"OMNIDASH_STORES: a store cannot be called {name}.")
-        if name in stores:
-            raise ImproperlyConfigured(f"OMNIDASH_STORES: {name} is there twice.")
-        stores[name] = _check_url(f"OMNIDASH_STORES: {name}", url)
-    return stores
-
-
-def _json_url(folder: str) -> str:
-    return f"json://{quote(os.path.abspath(os.path.expanduser(folder)))}"
-
-
 def _omnidaemon_store(env: Mapping[str, str]) -> str:
     """The store that OmniDaemon itself would open in this environment, by its own defaults."""
     backend = _text(env, "STORAGE_BACKEND", "json").lower()
     if backend == "json":
-        return _json_url(_text(env, "JSON_STORAGE_DIR", ".omnidaemon_data"))
+        return json_url(_text(env, "JSON_STORAGE_DIR", ".omnidaemon_data"))
     if backend != "redis":
         raise ImproperlyConfigured(
             f"STORAGE_BACKEND is {backend[:40]!a}: it must be json or redis."
@@ -133,7 +99,7 @@ def _omnidaemon_store(env: Mapping[str, str]) -> str:
     url = _text(env, "REDIS_URL", "redis://localhost:6379")
     prefix = quote(_text(env, "REDIS_KEY_PREFIX", "omni"), safe="")
     joint = "&" if "?" in url else "?"
-    return _check_url("REDIS_URL", f"{url}{joint}prefix={prefix}")
+    return checked_url("REDIS_URL", f"{url}{joint}prefix={prefix}")
 
 
 def _stores(env: Mapping[str, str], data_dir: Path) -> tuple[dict[str, str], bool]:
@@ -144,12 +110,12 @@ def _stores(env: Mapping[str, str], data_dir: Path) -> tuple[dict[str, str], boo
     if named and forced:
         raise ImproperlyConfigured("OMNIDASH_SAMPLE and OMNIDASH_STORES exclude each other.")
     if named:
-        return _named_stores(named), False
+        return named_stores(named), False
     configured = any(_text(env, name) for name in _OMNIDAEMON_VARIABLES)
     found = configured or Path(".omnidaemon_data").is_dir() or (sample and not forced)
     if found and not forced:
         return {"default": _omnidaemon_store(env)}, False
-    return {"default": _json_url(str(data_dir / "sample"))}, True
+    return {"default": json_url(str(data_dir / "sample"))}, True
 
 
 def _hint(env: Mapping[str, str]) -> str:
@@ -215,10 +181,18 @@ def _log_level(env: Mapping[str, str]) -> str:
     return level
 
 
+def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = _text(env, name, str(default))
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= most:
+        raise ImproperlyConfigured(f"{name} must be a whole number from 1 to {most}.")
+    return int(text)
+
+
 _KNOWN = {
+    "OMNIDASH_BIN_DAYS", "OMNIDASH_BIN_MB",
     "OMNIDASH_BIND", "OMNIDASH_DATA_DIR", "OMNIDASH_DEBUG", "OMNIDASH_HOSTS", "OMNIDASH_LOG_LEVEL",
-    "OMNIDASH_SAMPLE", "OMNIDASH_SECRET_KEY", "OMNIDASH_STORES", "OMNIDASH_TLS",
-    "OMNIDASH_TRUSTED_PROXIES",
+    "OMNIDASH_READ_ONLY", "OMNIDASH_SAMPLE", "OMNIDASH_SECRET_KEY", "OMNIDASH_STORES",
+    "OMNIDASH_TLS", "OMNIDASH_TRUSTED_PROXIES",
 }  # fmt: skip
 
 
@@ -237,11 +211,14 @@ SECRET_KEY = _secret_key(os.environ, DATA_DIR)
 OMNIDASH_VERSION = __version__
 OMNIDASH_STORES, OMNIDASH_SAMPLE = _stores(os.environ, DATA_DIR)
 OMNIDASH_HINT = _hint(os.environ)
+OMNIDASH_READ_ONLY = _switch(os.environ, "OMNIDASH_READ_ONLY", False)
 ALLOWED_HOSTS = _hosts(os.environ)
 OMNIDASH_BIND = _bind(os.environ)
 OMNIDASH_LOOPBACK = _is_loopback(OMNIDASH_BIND[0])
 OMNIDASH_TLS = _switch(os.environ, "OMNIDASH_TLS", not OMNIDASH_LOOPBACK)
 OMNIDASH_TRUSTED_PROXIES = _trusted_proxies(os.environ)
+OMNIDASH_BIN_DAYS = _number(os.environ, "OMNIDASH_BIN_DAYS", 7, 3650)
+OMNIDASH_BIN_MB = _number(os.environ, "OMNIDASH_BIN_MB", 2000, 10_000_000)
 DEBUG = _switch(os.environ, "OMNIDASH_DEBUG", False)
 if DEBUG and not OMNIDASH_LOOPBACK:
     raise ImproperlyConfigured("OMNIDASH_DEBUG shows secrets: only for a loopback OMNIDASH_BIND.")
@@ -249,12 +226,17 @@ if DEBUG and not OMNIDASH_LOOPBACK:
 # --- The parts ---
 
 INSTALLED_APPS = [
+    # Simple: it looks for nothing to register but what omnidash/admin.py does.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.sessions",
+    "django.contrib.messages",
     "django.contrib.staticfiles",
     "axes",
     "django_htmx",
+    "django_tasks",
+    "django_tasks_db",
     "omnidash",
 ]
 MIDDLEWARE = [
@@ -268,7 +250,9 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "omnidash.middleware.SameOriginMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "omnidash.middleware.DatabaseMiddleware",
     "omnidash.middleware.LoginRequiredMiddleware",
@@ -282,16 +266,19 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,  # those of Django's admin
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
                 "omnidash.context.frame",
             ],
         },
     }
 ]
 DATABASES = {"default": _database(os.environ, DATA_DIR)}
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["runs"]}}
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -300,8 +287,9 @@ USE_I18N = False
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
-STATICFILES_DIRS = [BASE_DIR / "static"]
-# Only ours: django-htmx brings another htmx than the one that we vendor.
+_ADMIN = Path(django.__file__).parent / "contrib" / "admin" / "static" / "admin"
+STATICFILES_DIRS = [BASE_DIR / "static", ("admin", _ADMIN)]
+# Only ours and the admin's: django-htmx brings another htmx than the one that we vendor.
 STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
 FILE_UPLOAD_PERMISSIONS = 0o600  # collected files too: Django would open them to all
 STORAGES: dict[str, dict[str, Any]] = {
@@ -342,6 +330,7 @@ AXES_LOCKOUT_CALLABLE = "omnidash.views.door.locked_out"
 
 # Not in a cache, and never in the Redis that is watched: reading one there runs pickle.
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
 # Browsers take a __Host- cookie only over TLS and from this very host. Named ours, so that two
 # Django sites on one loopback address do not log each other out.

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from omnidash.history import History
 from omnidash.models import Source
-from storage import open_store
+from storage import StoreURL, open_store, parse_url
 from storage.base import Counts, Inspection, Store, StoreDenied, StoreError
 
 _PIECES = 100  # addresses whose last good content is kept …
@@ -40,6 +40,7 @@ class Entry:
     name: str
     store: Store
     history: History
+    where: StoreURL | None = None
     down_since: float | None = None
     good_at: float | None = None
     _failing: dict[str, float] = field(default_factory=dict)
@@ -50,6 +51,20 @@ class Entry:
     _pieces: dict[tuple[object, str], tuple[SafeString, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _outages: threading.Lock = field(default_factory=threading.Lock)  # never held for long
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing may be changed here; empty if it may."""
+        if settings.OMNIDASH_READ_ONLY:
+            return "OMNIDASH_READ_ONLY is on: this dashboard changes nothing."
+        if self.where and self.where.mode == "read-only":
+            return "The address of this store says mode=read-only."
+        return ""
+
+    @property
+    def production(self) -> bool:
+        """Whether its address says env=production: whoever acts here should see that."""
+        return self.where is not None and self.where.env == "production"
 
     def failed(self, path: str) -> Outage:
         """Note that the page at this path could not be read. The times are those of the first
@@ -146,8 +161,9 @@ def registry() -> dict[str, Entry]:
     """All configured stores by name, in the order of the configuration."""
     entries = {}
     for name, url in settings.OMNIDASH_STORES.items():
-        store = open_store(url)
-        entries[name] = Entry(name, store, History(store))
+        # The sample is written by a process of ours, which keeps nothing in memory.
+        store = open_store(url, as_runner=settings.OMNIDASH_SAMPLE)
+        entries[name] = Entry(name, store, History(store), parse_url(url))
     return entries
 
 

@@ -8,23 +8,30 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.forms import AuthenticationForm, UserCreationForm, UsernameField
-from django.contrib.auth.models import Group, User
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.forms import (
+    AuthenticationForm,
+    PasswordChangeForm,
+    UserCreationForm,
+    UsernameField,
+)
+from django.contrib.auth.models import User
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView, RedirectURLMixin
 from django.db import connection, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse_lazy
+from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
+from django.views.generic import FormView
 
-from omnidash import stores
+from omnidash import audit, roles, stores, sudo
 from omnidash.htmx import from_htmx
-
-ADMINISTRATOR = "administrator"
 
 
 @require_safe
@@ -64,6 +71,76 @@ def locked_out(
     headers = {"Retry-After": str(seconds)}
     body = render_to_string("door/locked.html", {"minutes": seconds // 60}, request)
     return HttpResponse(body, status=429, headers=headers)
+
+
+# --- The own password ---
+
+
+class ConfirmForm(forms.Form):
+    password = forms.CharField(strip=False, widget=forms.PasswordInput)
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._request = request
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        if not sudo.is_own_password(self._request, password):
+            raise forms.ValidationError("This is not your password.")
+        return password
+
+
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class ConfirmPassword(RedirectURLMixin, FormView):
+    """Where `sudo.require_recent` leads to; it checks `next` as the login does."""
+
+    form_class = ConfirmForm
+    template_name = "door/confirm.html"
+    next_page = "home"
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(next=self.get_redirect_url(), **kwargs)
+
+    def form_valid(self, form: ConfirmForm) -> HttpResponse:
+        sudo.password_shown(self.request)
+        return super().form_valid(form)
+
+
+class ChangeForm(PasswordChangeForm):
+    """Django's, but guesses of the old password are counted as those at the login are."""
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._request = request
+
+    def clean_old_password(self) -> str:
+        old: str = self.cleaned_data["old_password"]
+        if not sudo.is_own_password(self._request, old):
+            raise forms.ValidationError("This is not your password.")
+        return old
+
+
+class ChangePassword(PasswordChangeView):
+    """Django's: it ends all other sessions of this user."""
+
+    form_class = ChangeForm
+    template_name = "door/password.html"
+    success_url = reverse_lazy("password-changed")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
+    def form_valid(self, form: ChangeForm) -> HttpResponse:  # type: ignore[override]
+        sudo.password_shown(self.request)
+        return super().form_valid(form)
+
+
+@require_safe
+def password_changed(request: HttpRequest) -> HttpResponse:
+    return render(request, "door/password_changed.html")
 
 
 # --- The first administrator ---
@@ -125,7 +202,7 @@ def _create_administrator(form: UserCreationForm[User]) -> User:
         user = form.save(commit=False)
         user.is_staff = user.is_superuser = True
         user.save()
-        user.groups.add(Group.objects.get_or_create(name=ADMINISTRATOR)[0])
+        user.groups.add(roles.group_of(roles.ADMINISTRATOR))
     return user
 
 
@@ -174,10 +251,18 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    audit.refused(request, "permission")
     return _error(request, 403)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    audit.refused(request, "csrf")
+    return _error(request, 403)
+
+
+def foreign(request: HttpRequest) -> HttpResponse:
+    """What SameOriginMiddleware refuses."""
+    audit.refused(request, "origin")
     return _error(request, 403)
 
 

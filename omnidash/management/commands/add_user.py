@@ -6,13 +6,13 @@ import getpass
 import sys
 from typing import Any
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-ROLES = ("viewer", "operator", "administrator")
+from omnidash import roles
 
 
 class Command(BaseCommand):
@@ -20,17 +20,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
-        parser.add_argument("--role", choices=ROLES, required=True)
+        parser.add_argument("--role", choices=roles.ROLES, required=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
         role = options["role"]
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
             user = _new_user(options["username"])
-        user.is_staff = user.is_superuser = role == "administrator"
+        # An administrator may do everything but make superusers; who is one and stays administrator
+        # stays one.
+        user.is_superuser = user.is_superuser and role == roles.ADMINISTRATOR
+        user.is_staff = user.is_superuser  # which Django wants of a superuser; nothing asks for it
         with transaction.atomic():
             user.save()
-            user.groups.set([Group.objects.get_or_create(name=role)[0]])
+            user.groups.set([roles.group_of(role)])
         self.stdout.write(f"{user.username} is {role}.")
 
 
