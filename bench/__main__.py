@@ -16,6 +16,7 @@ from pathlib import Path
 
 import redis
 
+from bench.actions import action_rows
 from bench.application import application
 from bench.history import HistoryRow, history_rows
 from bench.measure import Row
@@ -23,7 +24,7 @@ from bench.pages import TARGET_MS, PageRow, page_rows
 from bench.servers import Upstream, redis_server
 from bench.stores import QUICK, Sizes, store_rows
 
-PAGES, HISTORY = "pages", "history"
+PAGES, HISTORY, ACTIONS = "pages", "history", "actions"
 INTRO = """# Benchmarks
 
 `make bench` measures this again. Every row is the median of interleaved runs on the same data in
@@ -46,6 +47,15 @@ Reading a store's events into the roll-ups, and answering from them: after the f
 month of 200 agents, each with five tasks a minute, in SQLite. Pages and points are whole requests
 of a logged-in reader. OmniDaemon's figure is its SDK's `metrics`, which reads and sums all stored
 events again.
+"""
+
+
+ACTIONS_INTRO = """## Actions
+
+A run begins with what was looked at and ends with the log: permission, the recycle bin (each batch
+synced to the disk before it is deleted), progress and outcome. OmniDaemon's own clearing keeps
+nothing. Whoever else uses Redis meanwhile waits as long as the row says, the scheduling of a busy
+machine included.
 """
 
 
@@ -155,6 +165,7 @@ class Findings:
     stores: list[Row] = field(default_factory=list)
     history: list[HistoryRow] = field(default_factory=list)
     pages: list[PageRow] = field(default_factory=list)
+    actions: list[HistoryRow] = field(default_factory=list)
 
     def sections(self, size: Sizes) -> Iterator[tuple[str, list[list[str]]]]:
         """What introduces a table in the file, and the table."""
@@ -162,6 +173,8 @@ class Findings:
             yield "## Stores\n", store_table(self.stores)
         if self.history:
             yield HISTORY_INTRO, history_table(self.history)
+        if self.actions:
+            yield ACTIONS_INTRO, history_table(self.actions)
         if self.pages:
             sizes = (
                 f"{size.agents:,} agents, {size.results:,} results and {size.metrics:,} metrics "
@@ -184,13 +197,15 @@ def measure(server: str, size: Sizes, asked: argparse.Namespace) -> Findings:
     with application(server) as browser:
         if wanted(PAGES):
             findings.pages = page_rows(browser, server, size, quick=asked.quick)
+        if wanted(ACTIONS):
+            findings.actions = list(action_rows(server, size, Upstream()))
         if wanted(HISTORY):  # fills the database of the application with a month
             rows = history_rows(browser, server, size, Upstream(), quick=asked.quick)
             findings.history = list(rows)
     if asked.quick:  # so little data that fixed costs decide
         for row in findings.stores:
             row.target = row.limit = None
-        for found in findings.history:
+        for found in (*findings.history, *findings.actions):
             found.target = None
     return findings
 

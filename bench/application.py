@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-PAGES_DB, HISTORY_DB = 2, 3
+PAGES_DB, HISTORY_DB, ACTIONS_DB = 2, 3, 4
 
 
 @contextmanager
 def application(server: str) -> Iterator[Any]:
-    """A test client of it, logged in. Its stores are `bench` and `history`."""
+    """A test client of it, logged in. Its stores are `bench`, `history` and `actions`."""
     for name in list(os.environ):
         if name.startswith(("OMNIDASH_", "REDIS_", "STORAGE_", "JSON_STORAGE_", "DATABASE_")):
             del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="omnidash-bench-") as folder:
         os.environ["OMNIDASH_DATA_DIR"] = folder
-        os.environ["OMNIDASH_STORES"] = f"bench={server}/{PAGES_DB},history={server}/{HISTORY_DB}"
+        stores = {"bench": PAGES_DB, "history": HISTORY_DB, "actions": ACTIONS_DB}
+        os.environ["OMNIDASH_STORES"] = ",".join(
+            f"{name}={server}/{number}" for name, number in stores.items()
+        )
         os.environ["OMNIDASH_LOG_LEVEL"] = "error"
         os.environ["DJANGO_SETTINGS_MODULE"] = "omnidash.settings"
         import django

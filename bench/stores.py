@@ -141,7 +141,7 @@ def redis_clear(server: str, upstream: Upstream, size: Sizes) -> Iterator[Row]:
             data.fill_results(db.client, size.results, time.time(), size.agents)
             samples[name] = [timed(clear)]
             assert db.client.dbsize() == 0
-    yield row(f"Redis: clear {n(size.results)} results (once each)", samples)
+    yield row(f"Redis: clear {n(size.results)} results (once each)", samples, 15)
 
 
 # JSON

@@ -222,6 +222,8 @@ def _label(name: str) -> str:
 
 
 def _mark_text(mark: answers.Happening) -> str:
+    if mark.kind == "run":
+        return printable(mark.text)[:_LONGEST]
     if mark.kind == "runner":
         return f"runner started {printable(mark.text)[:_LONGEST]}"
     return f"{printable(mark.subject)[:_LONGEST]}: {printable(mark.text)}"

@@ -11,12 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from django.db import DatabaseError, close_old_connections, connections
 
+from omnidash import audit, bins
 from omnidash.history import gauges, runners
 from omnidash.history.levels import MINUTE
 from omnidash.history.retention import prune
+from omnidash.runs import forget_plans, note_interrupted
+from omnidash.schedules import start_due
 from omnidash.stores import Entry, registry
 from storage.base import StoreError
 
@@ -102,6 +106,9 @@ def run(stop: threading.Event) -> None:
         threading.Thread(target=_watch, args=(entry, stop), name=f"clock-{name}", daemon=True)
         for name, entry in registry().items()
     ]
+    threads.append(
+        threading.Thread(target=_mind_runs, args=(stop,), name="clock-runs", daemon=True)
+    )
     for thread in threads:
         thread.start()
     try:
@@ -125,11 +132,26 @@ def _watch(entry: Entry, stop: threading.Event) -> None:
         connections.close_all()
 
 
+def _mind_runs(stop: threading.Event) -> None:
+    """Start what is scheduled, and notice runs whose worker has died."""
+    troubles = Troubles("schedules")
+    try:
+        while not stop.is_set():
+            for task in (note_interrupted, forget_plans, start_due):
+                with troubles.caught():
+                    task(time.time())
+            troubles.settle()
+            close_old_connections()
+            stop.wait(BEAT)
+    finally:
+        connections.close_all()
+
+
 def _prune(stop: threading.Event) -> None:
     troubles = Troubles("pruning")
     while not stop.is_set():
         with troubles.caught():
-            for _ in prune(time.time()):
+            for _ in chain(prune(time.time()), bins.prune(time.time()), audit.prune()):
                 if stop.wait(_PAUSE):
                     return
         troubles.settle()

@@ -12,8 +12,9 @@ from omnidash.stores import registry
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """For pages of a store (and its error pages); empty for the door."""
-    entry = getattr(request, "entry", None)
+    """For pages of a store (and its error pages) and those that stand beside the stores, which have
+    the frame of one; empty for the door."""
+    entry = getattr(request, "entry", None) or getattr(request, "beside", None)
     if entry is None:
         return {"now": time.time()}
     match = request.resolver_match

@@ -19,9 +19,8 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 
-from omnidash.stores import StoreRequest
 from omnidash.text import printable
 from storage.base import Page, StoreError
 from storage.patience import left, patience
@@ -44,7 +43,7 @@ _FORMULA = tuple("=+-@\t\r\n\0＝＋－＠")
 
 
 def download(
-    request: StoreRequest, noun: str, columns: Columns[RowT], rows: Iterable[RowT]
+    request: HttpRequest, noun: str, columns: Columns[RowT], rows: Iterable[RowT]
 ) -> StreamingHttpResponse:
     """All `rows` in the format that the address asks for, which its form has checked. `rows` may
     ask the store as it goes on; it must not set a `patience` of its own around a `yield`."""
@@ -54,7 +53,8 @@ def download(
     # Within the page's own time, and where StoreMiddleware can still answer for the store.
     first = list(islice(source, _CHUNK))
     chunks = chain([first] if first else [], _chunks(source))
-    what = f"{request.entry.name}-{noun}"
+    entry = getattr(request, "entry", None)
+    what = f"{entry.name}-{noun}" if entry else noun
     body = _encoded(write(columns, chunks), what)
     made = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     # Not compressed: a reader may take a compressed stream without an end for a whole one.

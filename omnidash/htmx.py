@@ -53,7 +53,7 @@ def page(
     """
     piece = render_to_string(part, context, request) if part else ""
     entry = getattr(request, "entry", None)
-    if entry is not None and piece:
+    if entry is not None and piece and request.method == "GET" and status == 200:
         entry.keep(request, piece, good_at)
     if trouble is not None:
         raise trouble

@@ -13,6 +13,7 @@ from omnidash.charts import ALL, ERRORS, Chart
 from omnidash.health import STATES
 from omnidash.history.answers import Whom
 from omnidash.history.levels import DAY, HOUR, KEEP, MINUTE, Span, last, span
+from omnidash.models import Run
 from omnidash.text import from_ref
 from storage.base import RecordNotFound, Store
 from storage.records import LATEST
@@ -45,12 +46,13 @@ class Query(forms.Form):
         return ((self.value("page") or 1) - 1) * PAGE_ROWS
 
     @property
-    def filters(self) -> bool:
-        """Whether anything narrows the list."""
+    def filters(self) -> list[tuple[str, str]]:
+        """What narrows the list: parameters as they were asked for."""
         neutral = {
             "page", "format", "order", "deep", "range", "from", "to", "compare", "draw", "of",
         }  # fmt: skip
-        return any(found for name, found in self.cleaned_data.items() if name not in neutral)
+        found = self.cleaned_data.items()
+        return [(name, self.data[name]) for name, value in found if value and name not in neutral]
 
     @property
     def ignored(self) -> list[str]:
@@ -227,6 +229,19 @@ class ErrorsQuery(RangeQuery):
 
 class ConfigQuery(Query):
     q = forms.CharField(required=False, max_length=128)
+
+
+class RunsQuery(Query):
+    """The audit log's. `from` and `to` as those of a range."""
+
+    action = forms.CharField(required=False, max_length=40)
+    who = forms.CharField(required=False, max_length=150)
+    store = forms.CharField(required=False, max_length=100)
+    state = forms.ChoiceField(required=False, choices=Run.State.choices)
+    to = forms.DateTimeField(required=False)
+
+
+RunsQuery.base_fields["from"] = forms.DateTimeField(required=False)
 
 
 class StorageQuery(Query):

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
-from django.urls import include, path
+from django.urls import URLPattern, include, path
 
-from omnidash.views import agents, config, door, errors, metrics, overview, results, storage
+from omnidash.admin import site
+from omnidash.views import (
+    actions,
+    agents,
+    cleanup,
+    config,
+    door,
+    errors,
+    metrics,
+    overview,
+    results,
+    runs,
+    schedules,
+    storage,
+)
+
+
+def action(route: str, name: str) -> URLPattern:
+    """The address where an action is asked for and confirmed."""
+    return path(route, actions.act, {"action": name}, name=name)
+
+
+# Actions stand before the pages of one record, whose addresses could be like theirs.
+action_urlpatterns = [
+    action("agents/delete", "delete-agents"),
+    action("agents/delete-topic", "delete-topic"),
+    action("results/delete", "delete-results"),
+    action("results/delete-matching", "delete-matching-results"),
+    action("results/expiry", "extend-results"),
+    action("config/delete", "delete-config"),
+    action("cleanup/run", "clean-up"),
+    action("clear/<slug:what>", "clear"),
+    action("put-back", "put-back"),
+    path("again", actions.again, name="again"),
+]
 
 # Pages of one store; the lead part of their address is the store's name.
 store_urlpatterns = [
+    *action_urlpatterns,
     path("", overview.overview, name="overview"),
     path("agents/", agents.agents, name="agents"),
     path("agents/<str:ref>/", agents.agent, name="agents-one"),
@@ -20,6 +55,9 @@ store_urlpatterns = [
     path("errors/", errors.errors, name="errors"),
     path("storage/", storage.storage, name="storage"),
     path("config/", config.config, name="config"),
+    path("config/edit", config.edit, name="set-config"),
+    path("cleanup/", cleanup.cleanup, name="cleanup"),
+    path("cleanup/schedules", schedules.save, name="schedules-save"),
 ]
 
 urlpatterns = [
@@ -27,8 +65,15 @@ urlpatterns = [
     path("login/", door.Login.as_view(), name="login"),
     path("logout/", door.logout, name="logout"),
     path("setup/<str:token>/", door.setup, name="setup"),
+    path("password/", door.ChangePassword.as_view(), name="password"),
+    path("password/changed/", door.password_changed, name="password-changed"),
+    path("confirm-password/", door.ConfirmPassword.as_view(), name="confirm-password"),
+    path("admin/", site.urls),
     path("healthz", door.healthz, name="healthz"),
     path("readyz", door.readyz, name="readyz"),
+    path("runs/", runs.runs, name="runs"),
+    path("runs/<int:number>/", runs.run, name="runs-one"),
+    path("runs/<int:number>/stop", runs.stop, name="runs-stop"),
     path("<slug:store>/", include(store_urlpatterns)),
 ]
 

@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import django
+import hypothesis
 import pytest
 import redis
+
+# A busy machine is no reason to fail: no test asserts how long something takes.
+hypothesis.settings.register_profile(
+    "calm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("calm")
 
 # Before Django reads its settings: neither the developer's variables nor their data take part.
 for name in list(os.environ):
@@ -46,12 +53,13 @@ django.setup()
 # Workers of pytest-xdist inherit the environment, and would read the settings before this file.
 del os.environ["DJANGO_SETTINGS_MODULE"]
 
-from django.contrib.auth.models import Group, User  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import Client  # noqa: E402
 
 from omnidash.database import postgresql  # noqa: E402
+from omnidash.roles import group_of  # noqa: E402
 from tests.servers import PostgresServer, RedisServer  # noqa: E402
 
 PASSWORD = "correct horse battery staple"
@@ -61,11 +69,8 @@ def make_user(role: str) -> User:
     """A user called as their role. Argon2 is meant to be slow, so most tests log in without it."""
     user = User.objects.create(
         username=role,
-        is_staff=role == "administrator",
-        is_superuser=role == "administrator",
     )
-    # A test with transactions of its own empties the tables, the groups of the migration too.
-    user.groups.add(Group.objects.get_or_create(name=role)[0])
+    user.groups.add(group_of(role))
     return user
 
 

@@ -11,6 +11,7 @@ import html5lib
 from django.conf import settings
 from django.http import HttpResponse
 from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
 
 from omnidash.stores import registry
 
@@ -39,6 +40,17 @@ def serving(**stores: str) -> Iterator[None]:
             entry.store.close()
         settings.OMNIDASH_STORES = before
         registry.cache_clear()
+
+
+def addresses(patterns: list[URLPattern | URLResolver] | None = None, lead: str = "/") -> list[str]:
+    """One address of each line of the site map, with "default" for whatever is variable."""
+    found = []
+    for entry in get_resolver().url_patterns if patterns is None else patterns:
+        # Django's admin has the only regular expression: the apps that it knows.
+        own = re.sub(r"^\^\(\?P<app_label>(\w+)\)/\$$", r"\1/", str(entry.pattern))
+        here = lead + re.sub(r"<[^>]*>", "default", re.sub(r"<int:[^>]*>", "1", own))
+        found += addresses(entry.url_patterns, here) if isinstance(entry, URLResolver) else [here]
+    return found
 
 
 def text_of(response: HttpResponse) -> str:

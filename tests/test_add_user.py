@@ -19,9 +19,9 @@ def add(monkeypatch: pytest.MonkeyPatch, name: str, role: str, password: str = P
     call_command("add_user", name, "--role", role, stdout=io.StringIO())
 
 
-def roles(name: str) -> tuple[list[str], bool]:
+def roles(name: str) -> list[str]:
     user = User.objects.get(username=name)
-    return [group.name for group in user.groups.all()], user.is_superuser
+    return [group.name for group in user.groups.all()]
 
 
 @pytest.mark.parametrize("password", ["", "short", "password1234", "ben-the-viewer"])
@@ -46,7 +46,8 @@ def test_a_role_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("role", ["viewer", "operator", "administrator"])
 def test_a_person_logs_in_with_that_role(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     add(monkeypatch, "ben", role)
-    assert roles("ben") == ([role], role == "administrator")
+    assert roles("ben") == [role]
+    assert not User.objects.get().is_superuser
     answer = Client().post("/login/", {"username": "ben", "password": PASSWORD})
     assert answer.status_code == 302
 
@@ -54,5 +55,14 @@ def test_a_person_logs_in_with_that_role(monkeypatch: pytest.MonkeyPatch, role: 
 def test_the_role_of_a_person_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, "ben", "administrator")
     add(monkeypatch, "ben", "viewer", "")
-    assert roles("ben") == (["viewer"], False)
+    assert roles("ben") == ["viewer"]
     assert User.objects.get().check_password(PASSWORD)
+
+
+@pytest.mark.parametrize(("role", "stays"), [("administrator", True), ("operator", False)])
+def test_a_superuser_stays_one_as_administrator_only(
+    monkeypatch: pytest.MonkeyPatch, role: str, stays: bool
+) -> None:
+    User.objects.create_superuser("root", password=PASSWORD)
+    add(monkeypatch, "root", role, "")
+    assert User.objects.get().is_superuser is stays

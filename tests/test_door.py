@@ -18,12 +18,12 @@ from django.contrib.sessions.models import Session
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
-from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from omnidash import stores
 from omnidash.middleware import TrustedProxyMiddleware
 from omnidash.views import door
+from tests.pages import addresses
 
 pytestmark = pytest.mark.django_db
 POLICY = (
@@ -46,17 +46,9 @@ def log_in(client: Client, password: str = PASSWORD, **more: str) -> HttpRespons
     return client.post("/login/", {"username": "viewer", "password": password, **more})
 
 
-def addresses(patterns: list[URLPattern | URLResolver], lead: str = "/") -> list[str]:
-    found = []
-    for entry in patterns:
-        here = lead + re.sub(r"<[^>]*>", "default", str(entry.pattern))
-        found += addresses(entry.url_patterns, here) if isinstance(entry, URLResolver) else [here]
-    return found
-
-
 def test_every_address_but_the_door_needs_a_login(client: Client) -> None:
     open_ = {"/login/", "/logout/", "/healthz", "/readyz", "/setup/default/"}
-    every = addresses(get_resolver().url_patterns)
+    every = addresses()
     assert open_ < set(every)
     for address in set(every) - open_:
         response = client.get(address)

@@ -22,6 +22,7 @@ HTMX = {"HX-Request": "true"}
 @pytest.fixture(autouse=True)
 def files(settings: Any) -> None:
     templates = copy.deepcopy(settings.TEMPLATES)
+    templates[0]["APP_DIRS"] = False
     options: dict[str, Any] = templates[0]["OPTIONS"]
     options["loaders"] = [("django.template.loaders.locmem.Loader", FILES)]
     settings.TEMPLATES = templates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ QUOTED = "p4ss%2Fw%40rd%3A%3F%23"
         "redis://localhost/0?ssl_cert_reqs=none",
         "redis://localhost/0#fragment",
         "json:///data?prefix=omni",
+        "json:///data?mode=read-only#fragment",
+        "json://?mode=read-only",
         "json:///data#fragment",
     ],
 )
@@ -59,6 +62,7 @@ def test_a_bad_url_is_refused_with_a_reason(url):
         f"redis://user:{QUOTED}@host/0?prefix=",
         f"redis://user:{QUOTED}@[host",
         "redis://user:p4ss/w@rd@host/0",
+        f"redis://user:{QUOTED}@host/0?mode=write",
     ],
 )
 def test_a_refused_url_keeps_its_password(url):
@@ -68,6 +72,27 @@ def test_a_refused_url_keeps_its_password(url):
     while error is not None:
         assert "p4ss" not in str(error)
         error = error.__cause__
+
+
+@pytest.mark.parametrize("lead", ["json:///data", "redis://localhost/0", "unix:///run/redis.sock"])
+@pytest.mark.parametrize(
+    "option",
+    ["mode=", "mode", "mode=readonly", "mode=Read-Only", "mode=read-only&mode=write", "env=",
+     "env=prod", "env=staging", "mode=read-only&env=x", "Mode=read-only", "read-only"],
+)  # fmt: skip
+def test_a_word_that_closes_nothing_is_refused_by_name(lead, option):
+    name = option.split("&")[-1].partition("=")[0]
+    with pytest.raises(ValueError, match=f"{name}=.* in the store URL|store URL: {name}") as caught:
+        parse_url(f"{lead}?{option}")
+    assert lead not in str(caught.value)
+
+
+@pytest.mark.parametrize("lead", ["json:///data", "redis://localhost/0", "unix:///run/redis.sock"])
+def test_a_store_may_be_read_only_and_production(lead):
+    plain, both = parse_url(lead), parse_url(f"{lead}?mode=read-only&env=production")
+    assert (plain.mode, plain.env) == ("", "")
+    assert both == replace(plain, mode="read-only", env="production")
+    assert both.safe == plain.safe  # the same data
 
 
 def test_a_json_url_may_be_absolute_or_relative(monkeypatch, tmp_path):

@@ -210,6 +210,14 @@ def _coarse(passed: float) -> str:
 
 
 @register.simple_tag(takes_context=True)
+def may(context: dict[str, Any], *codenames: str) -> bool:
+    """Whether the reader may do one of these in the store of the page."""
+    request, entry = context["request"], context["entry"]
+    held = (request.user.has_perm(f"omnidash.{codename}") for codename in codenames)
+    return not entry.read_only and any(held)
+
+
+@register.simple_tag(takes_context=True)
 def query(context: dict[str, Any], **changes: Any) -> str:
     """The present address's query with some parameters changed (None removes one)."""
     params = context["request"].GET.copy()

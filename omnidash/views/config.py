@@ -8,25 +8,19 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 
+from omnidash import audit
+from omnidash.actions.catalogue import ACTIONS
+from omnidash.asked import BadQuestion, key_of, params_of
 from omnidash.downloads import Columns, download, whole
 from omnidash.htmx import page
+from omnidash.meanings import meaning_of
 from omnidash.queries import PAGE_ROWS, ConfigQuery, Pager
 from omnidash.stores import StoreRequest
+from omnidash.sudo import require_recent
 from omnidash.text import MASK, is_secret, masked, masked_text
+from omnidash.views.actions import act, refusal
 from storage.base import Store
 from storage.records import ConfigEntry, to_text
-
-# OmniDaemon's own keys and what they do (omnidaemon: agent_runner/runner.py, supervisor_storage.py,
-# event_bus/redis_stream_bus.py).
-SYSTEM_KEYS = {
-    "_omnidaemon_start_time": "When the first agent registered; a clean stop empties it.",
-    "_omnidaemon_runner_id": "The runner that set the start time; a clean stop empties it.",
-    "_supervisor_registry": "Names of the agents that run in supervised processes.",
-}
-SYSTEM_PREFIXES = {
-    "_subscription_active:": "Consumers of this group stop when it is false or gone.",
-    "supervisor:": "What this agent's supervisor last said of itself.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,7 @@ def config(request: StoreRequest, store: str) -> HttpResponseBase:
     to_file = bool(asked.value("format"))
     known = whole(entry.store.config_keys) if to_file else entry.store.config_keys()
     chosen = [key for key in known.keys if text in key.casefold()]
-    chosen.sort(key=lambda key: bool(_meaning(key)))  # the user's own come first
+    chosen.sort(key=lambda key: bool(meaning_of(key)))  # the user's own come first
     if to_file:
         return download(request, "config", _COLUMNS, _rows(entry.store, chosen))
     shown = chosen[asked.offset : asked.offset + PAGE_ROWS]
@@ -78,10 +72,40 @@ def config(request: StoreRequest, store: str) -> HttpResponseBase:
     return page(request, "config/index.html", "config/_table.html", context)
 
 
-def _meaning(key: str) -> str:
-    if key in SYSTEM_KEYS:
-        return SYSTEM_KEYS[key]
-    return next((what for start, what in SYSTEM_PREFIXES.items() if key.startswith(start)), "")
+def edit(request: StoreRequest, store: str) -> HttpResponseBase:
+    """A form for one key; what is posted leads to the confirmation of setting it."""
+    if not request.user.has_perm("omnidash.edit_config"):
+        audit.refused(request, "set-config", "set-config needs the permission edit_config")
+        return refusal(request, "You may not do this", "Configuration is for administrators.", 403)
+    if request.method == "POST" and "plan" in request.POST:
+        return act(request, store, "set-config")
+    if (answer := require_recent(request)) is not None:
+        return answer  # before somebody writes what would then be lost
+    asked = request.POST if request.method == "POST" else request.GET
+    try:
+        key, problem = key_of(request.entry.store, asked), ""
+    except BadQuestion as error:
+        return refusal(request, "That cannot be asked", str(error), 400)
+    if request.method == "POST":
+        try:
+            params_of(ACTIONS["set-config"], request.entry, request.POST, {})
+            return act(request, store, "set-config")
+        except BadQuestion as error:
+            problem = str(error)
+    known = request.entry.store.config_entries([key]) if key else []
+    # Cut off, what is shown would be stored as the whole.
+    hidden = any(
+        one.truncated or is_secret(one.key) or masked(one.value, one.key) != one.value
+        for one in known
+    )
+    text = asked.get("text", "" if hidden or not known else to_text(known[0].raw))
+    context = {
+        "key": key, "text": text, "is_new": not known, "meaning": meaning_of(key),
+        "problem": problem, "masked": hidden and not problem,
+    }  # fmt: skip
+    return page(
+        request, "config/edit.html", "config/_edit.html", context, status=422 if problem else 200
+    )
 
 
 def _rows(store: Store, keys: list[str]) -> Iterator[Row]:
@@ -90,7 +114,7 @@ def _rows(store: Store, keys: list[str]) -> Iterator[Row]:
 
 
 def _row(found: ConfigEntry) -> Row:
-    meaning = _meaning(found.key)
+    meaning = meaning_of(found.key)
     # A system key ends in the name of an agent, which says nothing of its value.
     name = "" if meaning else found.key
     beginning = to_text(found.raw[:2000])

@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from omnidash import downloads
+from omnidash.asked import result_query
 from omnidash.downloads import moment
 from omnidash.expiry import forecast
 from omnidash.htmx import page
@@ -56,22 +57,8 @@ def _facets(store: Store) -> dict[str, list[str]]:
 
 
 def _query(asked: ResultsQuery) -> ResultQuery:
-    within = asked.value("within")
-    expires_from, expires_before = asked.expires
-    return ResultQuery(
-        order=asked.value("order"),
-        agent=asked.cleaned_data.get("agent") or None,
-        topic=asked.cleaned_data.get("topic") or None,
-        status=asked.cleaned_data.get("status") or None,
-        text=asked.value("q"),
-        within=within * 60 if within else None,
-        expires_from=expires_from,
-        expires_before=expires_before,
-        life=asked.value("life"),
-        offset=asked.offset,
-        limit=PAGE_ROWS,
-        budget=_DEEP_SEARCH if asked.value("deep") else _SEARCH,
-    )
+    budget = _DEEP_SEARCH if asked.value("deep") else _SEARCH
+    return replace(result_query(asked), offset=asked.offset, limit=PAGE_ROWS, budget=budget)
 
 
 _COLUMNS: downloads.Columns[Result] = {

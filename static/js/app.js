@@ -22,7 +22,7 @@
     return document.hidden
       || Boolean(document.querySelector("dialog[open], [popover]:popover-open:not(#sidebar)"))
       || (selection && !selection.isCollapsed && live && live.contains(selection.anchorNode))
-      || Boolean(at && live && live.contains(at) && at.matches("input, textarea, select"));
+      || Boolean(at && live && live.contains(at) && at.matches("input:not([data-pick], [data-pick-all]), textarea, select"));
   }
 
   function say(word, state) {
@@ -60,6 +60,7 @@
   document.addEventListener("htmx:config:request", (event) => {
     const context = event.detail.ctx;
     if (!isLive(event)) {
+      if (context.request.method !== "GET") return;
       const body = context.request.body; // an address names only what is filtered by
       [...body.keys()].forEach((name) => { if (body.get(name) === "") body.delete(name); });
       return;
@@ -105,6 +106,7 @@
   function reading(live) {
     const rows = listOf(live);
     return Boolean(rows) && (rows.matches(":hover") || rows.contains(document.activeElement)
+      || rows.querySelector("[data-pick]:checked")
       || rows.getBoundingClientRect().top < 0);
   }
 
@@ -235,7 +237,7 @@
   let goes = false;
 
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (event.target.matches("input, textarea, select")) {
       if (event.key === "Escape") event.target.blur();
       return;

@@ -150,7 +150,7 @@
       for (const mark of board.data.marks) {
         const x = Math.round(plot.valToPos(mark.at, "x", true));
         if (x < bbox.left || x > bbox.left + bbox.width) continue;
-        ctx.strokeStyle = ctx.fillStyle = mark.kind === "runner" ? strong : weak;
+        ctx.strokeStyle = ctx.fillStyle = mark.kind === "state" ? weak : strong;
         ctx.setLineDash([2, 5]);
         ctx.beginPath();
         ctx.moveTo(x, bbox.top);

@@ -10,7 +10,9 @@
   function apply() {
     const choice = chosen();
     const dark = choice === "dark" || (choice === "auto" && system.matches);
-    document.documentElement.dataset.bsTheme = dark ? "dark" : "light";
+    const root = document.documentElement;
+    // The second is for the pages of Django's admin.
+    root.dataset.bsTheme = root.dataset.theme = dark ? "dark" : "light";
     document.querySelectorAll("[data-theme-choice]").forEach((button) => {
       button.setAttribute("aria-pressed", String(button.dataset.themeChoice === choice));
     });

@@ -80,6 +80,8 @@ class Application:
     backends: dict[str, Backend] = field(default_factory=dict)
     redis: RedisServer | None = None
     session: list[Any] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of its processes, for other commands on the same data folder."""
 
     def __call__(self, path: str) -> str:
         return f"{self.url}{path.removeprefix('/')}"
@@ -103,7 +105,7 @@ def served(**environment: str) -> Iterator[Application]:
         )
         try:
             url, setup = _announced(server)
-            application = Application(url)
+            application = Application(url, environment=clean)
             application.session = _first_administrator(setup)
             yield application
         finally:
@@ -127,15 +129,29 @@ def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
 
 def _first_administrator(setup: str) -> list[Any]:
     """Goes through the one-time link as a person would; the cookies that it leaves."""
+    return _cookies(setup, {"username": USER, "password1": PASSWORD, "password2": PASSWORD})
+
+
+def person(application: Application, role: str) -> list[Any]:
+    """Adds a person who is called as their role, and logs them in; the cookies."""
+    subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "add_user", role, "--role", role],
+        input=f"{PASSWORD}\n", text=True, check=True, env=application.environment,
+        cwd=application.environment["OMNIDASH_DATA_DIR"], stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return _cookies(f"{application.url}login/", {"username": role, "password": PASSWORD})
+
+
+def _cookies(address: str, form: dict[str, str]) -> list[Any]:
+    """Those that are left by posting a form at the address that shows it."""
     jar = CookieJar()
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-    with opener.open(setup, timeout=30) as answer:
+    with opener.open(address, timeout=30) as answer:
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', answer.read().decode())
     assert token is not None
-    form = {"csrfmiddlewaretoken": token[1], "username": USER}
-    form |= {"password1": PASSWORD, "password2": PASSWORD}
+    form = {"csrfmiddlewaretoken": token[1], **form}
     # The session is in the answer; where it leads to does not matter here.
-    opener.open(setup, urlencode(form).encode(), timeout=30).close()
+    opener.open(address, urlencode(form).encode(), timeout=30).close()
     return [
         {"name": cookie.name, "value": cookie.value, "domain": "127.0.0.1", "path": "/"}
         for cookie in jar
@@ -152,7 +168,8 @@ def json_fixture(folder: Path) -> JsonBackend:
 @contextmanager
 def served_fixtures(only: str = "") -> Iterator[Application]:
     """All stores that the tests look at: `json` and `redis` are left as they are, tests write
-    into `moving-…`, and take `failing-…` away. `only` serves one of them, as the only one."""
+    into `moving-…`, and take `failing-…` away; `guarded` is `json` once more, with its marks.
+    `only` serves one of them, as the only one."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omnidash-stores-")))
         still, failing = RedisServer(folder), RedisServer(folder)
@@ -168,9 +185,9 @@ def served_fixtures(only: str = "") -> Iterator[Application]:
         }
         for backend in backends.values():
             stack.callback(backend.close)
-        stores = ",".join(
-            f"{name}={backend.url}" for name, backend in backends.items() if only in ("", name)
-        )
+        urls = {name: backend.url for name, backend in backends.items()}
+        urls["guarded"] = f"{urls['json']}?env=production&mode=read-only"
+        stores = ",".join(f"{name}={url}" for name, url in urls.items() if only in ("", name))
         application = stack.enter_context(served(OMNIDASH_STORES=stores))
         application.backends, application.redis = backends, failing
         yield application

@@ -35,7 +35,7 @@ def agent_names(backend: Backend) -> list[str]:
 def links(page: Page, noun: str) -> dict[str, str]:
     """Address as the browser understands it -> text, of the links to single records."""
     found: list[tuple[str, str]] = page.locator(
-        f"#{noun}-table tbody td:first-child a"
+        f"#{noun}-table tbody td.pick-cell + td a"
     ).evaluate_all("all => all.map((link) => [link.href, link.textContent])")
     return dict(found)
 

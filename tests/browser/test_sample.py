@@ -34,7 +34,7 @@ def test_every_page_says_that_its_data_are_a_sample(
 
 def test_the_pages_of_single_records_say_so_too(visit: Visit) -> None:
     page = visit("default/agents/")
-    page.locator("#agents-table tbody a").first.click()
+    page.locator("#agents-table tbody td a").first.click()
     expect(page.locator(".sample")).to_be_visible()
 
 

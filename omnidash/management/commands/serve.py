@@ -18,6 +18,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connection
@@ -29,7 +30,7 @@ from omnidash.views.door import new_setup_token
 PR_SET_PDEATHSIG = 1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 0.5  # seconds between looks at the children
-_LONGEST_WAIT = 60.0  # seconds before a clock that keeps ending is started again
+_LONGEST_WAIT = 60.0  # seconds before what keeps ending is started again
 
 log = logging.getLogger("omnidash.serve")
 
@@ -47,9 +48,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--no-clock", action="store_true", help="the clock is started by somebody else"
         )
+        parser.add_argument(
+            "--no-worker", action="store_true", help="a worker is started by somebody else"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._with_clock = not options["no_clock"]
+        self._beside = [name for name in ("clock", "worker") if not options[f"no_{name}"]]
         for number in STOP_SIGNALS:
             signal.signal(number, _raise_stop)
         try:
@@ -68,11 +72,11 @@ class Command(BaseCommand):
         with _children() as start:
             if settings.OMNIDASH_SAMPLE:
                 start(_own("simulate"))
-            clock = _Clock(start) if self._with_clock else None
+            beside = [_Beside(start, name) for name in self._beside]
             web = start(_gunicorn(listener), pass_fds=[listener.fileno()])
             while (code := web.poll()) is None:
-                if clock:
-                    clock.look(time.monotonic())
+                for one in beside:
+                    one.look(time.monotonic())
                 time.sleep(_LOOK)
             return code
 
@@ -129,8 +133,9 @@ def collect_static_if_changed() -> None:
 
 def _static_stamp() -> str:
     digest = hashlib.sha256(str(settings.STATIC_ROOT).encode())
-    for folder in settings.STATICFILES_DIRS:
-        for path in sorted(Path(folder).rglob("*")):
+    for finder in get_finders():
+        for name, storage_ in sorted(finder.list([]), key=lambda found: found[0]):
+            path = Path(storage_.path(name))
             status = path.stat()
             digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -206,17 +211,17 @@ class _Start:
         return child
 
 
-class _Clock:
-    """The clock, started again when it ends: at once after a long life, later and later after
-    short ones. The pages are worth more than their history, so they never end with it."""
+class _Beside:
+    """The clock or the worker, started again when it ends: at once after a long life, later and
+    later after short ones. The pages are worth more than these, so they never end with one."""
 
-    def __init__(self, start: _Start) -> None:
-        self._start = start
+    def __init__(self, start: _Start, command: str) -> None:
+        self._start, self._command = start, command
         self._wait = 1.0
         self._begin(time.monotonic())
 
     def _begin(self, now: float) -> None:
-        self._child = self._start(_own("clock"))
+        self._child = self._start(_own(self._command))
         self._began = now
         self._again: float | None = None
 
@@ -231,7 +236,7 @@ class _Clock:
             self._again, wait = now + self._wait, self._wait
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-            log.warning("the clock %s; it starts again in %.0f s", how, wait)
+            log.warning("the %s %s; it starts again in %.0f s", self._command, how, wait)
             self._start.children.remove(self._child)
 
 

@@ -1,0 +1,9 @@
+"""All actions by name."""
+
+from __future__ import annotations
+
+from omnidash.actions.cleanup import CLEAN_UP
+from omnidash.actions.records import ACTIONS as OF_RECORDS
+from omnidash.actions.undo import PUT_BACK
+
+ACTIONS = {action.name: action for action in (*OF_RECORDS, CLEAN_UP, PUT_BACK)}

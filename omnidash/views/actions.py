@@ -1,0 +1,230 @@
+"""Actions: what would happen, to be confirmed, and the confirmation that starts a run."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from omnidash import audit, bins, runs
+from omnidash.actions import Action, Params
+from omnidash.actions.catalogue import ACTIONS
+from omnidash.actions.cleanup import BY_NAME
+from omnidash.actions.plans import unpack
+from omnidash.asked import BadQuestion, params_of, refuse_elsewhere, run_of
+from omnidash.htmx import from_htmx, page
+from omnidash.models import Plan, Run
+from omnidash.roles import person
+from omnidash.stores import Entry, StoreRequest
+from omnidash.sudo import require_recent
+from storage.base import StoreDenied, StoreError, StoreUnavailable
+from storage.patience import patience
+
+LOOK_SECONDS = 7.0  # that looking through a whole store may take; a page's parts have less
+_NAMED = 10  # records that the confirmation names
+
+
+def act(request: StoreRequest, store: str, action: str, **given: Any) -> HttpResponseBase:
+    """The confirmation of an action, and with a plan's token its start."""
+    wanted = ACTIONS[action]
+    return _answered(request, wanted, None, request.path, given)
+
+
+def _answered(
+    request: StoreRequest,
+    wanted: Action,
+    params: Params | None,
+    address: str,
+    given: dict[str, Any] | None = None,
+) -> HttpResponseBase:
+    """Its confirmation or its start, or why there is none. `params` None: what the request asks."""
+    entry = request.entry
+    try:
+        runs.require(request.user, wanted, entry)
+        if wanted.sudo and (answer := require_recent(request)) is not None:
+            return answer
+        if request.method == "POST" and "plan" in request.POST:
+            return _start(request, wanted)
+        asked = request.POST if request.method == "POST" else request.GET
+        if params is None:
+            params = params_of(wanted, entry, asked, given or {})
+        with patience(LOOK_SECONDS):
+            plan = runs.plan(person(request), wanted, entry, params)
+            return _confirm(request, wanted, plan, address)
+    except runs.NotAllowed as error:
+        audit.refused(request, wanted.name, str(error))
+        return refusal(request, "You may not do this", str(error), 403)
+    except runs.Refused as error:
+        audit.refused(request, wanted.name, str(error))
+        return refusal(request, "Not possible now", str(error), 409)
+    except BadQuestion as error:
+        return refusal(request, "That cannot be asked", str(error), 400)
+    except StoreError as error:
+        if isinstance(error, StoreUnavailable | StoreDenied):
+            raise
+        return refusal(request, "Not possible now", str(error), 409)
+
+
+def again(request: StoreRequest, store: str) -> HttpResponseBase:
+    """The confirmation of the same as an earlier run."""
+    found = run_of(request.GET, store)
+    again = found is not None and found.action in ACTIONS and found.action != "set-config"
+    if found is None or not again or not found.digest:  # a refusal holds nothing to be repeated
+        raise Http404
+    try:
+        refuse_elsewhere(found, request.entry.store)
+    except BadQuestion as error:
+        return refusal(request, "That cannot be asked", str(error), 400)
+    params = {k: v for k, v in json.loads(found.params).items() if k != "vouched"}
+    address = reverse(found.action, args=[store, *([params["what"]] if "what" in params else [])])
+    return _answered(request, ACTIONS[found.action], params, address)
+
+
+def refusal(request: HttpRequest, title: str, why: str, status: int) -> HttpResponse:
+    context = {"title": title, "why": why}
+    return page(request, "actions/refusal.html", "actions/_refusal.html", context, status=status)
+
+
+def _confirm(
+    request: StoreRequest,
+    action: Action,
+    plan: Plan,
+    address: str,
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    entry, params = request.entry, json.loads(plan.params)
+    targets = unpack(bytes(plan.content or b""))
+    context = {
+        "action": action,
+        "plan": plan,
+        "title": title_of(action, params, plan.count),
+        "lines": details_of(action, params),
+        "named": targets[:_NAMED],
+        "more": len(targets) - _NAMED,
+        "left": plan.left,
+        "warns": action.warns(entry.store, params, targets),
+        "typing": entry.name if action.asks_typing(targets) else "",
+        "typed": request.POST.get("typed", ""),
+        "address": address,
+        "problem": problem,
+        "busy": entry.store.owned_by(),
+        "unproven": entry.store.owner_unproven(),
+        "too_large": action.kept and bins.too_large(plan.bytes),
+        "bin_days": settings.OMNIDASH_BIN_DAYS,
+        "back": _back(action, entry),
+    }
+    return page(request, "actions/confirm.html", "actions/_confirm.html", context, status=status)
+
+
+_PAGES = {
+    "delete-agents": "agents", "delete-topic": "agents", "set-config": "config",
+    "delete-config": "config", "clean-up": "cleanup", "clear": "storage",
+}  # fmt: skip
+"""Where an action is usually asked for; of the others, results."""
+
+
+def _back(action: Action, entry: Entry) -> str:
+    if action.name == "put-back":
+        return reverse("runs")
+    return reverse(_PAGES.get(action.name, "results"), args=[entry.name])
+
+
+def _start(request: StoreRequest, action: Action) -> HttpResponseBase:
+    plan = Plan.objects.filter(
+        token=request.POST["plan"][:64].replace("\0", ""), user=person(request), action=action.name,
+        store=request.entry.name,
+    ).first()  # fmt: skip
+    late = plan is not None and plan.made_at < time.time() - runs.PLANS_KEPT
+    if plan is None or (late and not Run.objects.filter(plan=plan).exists()):
+        raise BadQuestion("What was shown is kept for an hour. Ask again, to see what is now.")
+    known = Run.objects.filter(plan=plan).first()
+    if known is None:
+        problem = _missing(request, action, plan)
+        if problem:
+            return _confirm(request, action, plan, request.path, problem, status=422)
+        if plan.content is None:
+            raise BadQuestion("What was shown is kept no longer. Ask again, to see what is now.")
+        known = runs.start(
+            plan, person(request), request.META.get("REMOTE_ADDR", ""),
+            vouched=_vouches(request), undoes=_undone(plan),
+        )  # fmt: skip
+    address = reverse("runs-one", args=[known.pk])
+    if from_htmx(request):
+        return HttpResponse(status=204, headers={"HX-Redirect": address})
+    return redirect(address)
+
+
+def _undone(plan: Plan) -> Run | None:
+    number = json.loads(plan.params).get("run")
+    return Run.objects.filter(pk=number).first() if plan.action == "put-back" else None
+
+
+def _missing(request: StoreRequest, action: Action, plan: Plan) -> str:
+    """What the confirmation lacks; empty if nothing."""
+    targets, store = unpack(bytes(plan.content or b"")), request.entry.store
+    if action.asks_typing(targets) and request.POST.get("typed", "").strip() != request.entry.name:
+        return "Type the name of the store as it is written."
+    if store.owned_by():
+        return "A running OmniDaemon would undo the change."
+    if store.owner_unproven() and not _vouches(request):
+        return (
+            "It cannot be proven that OmniDaemon has stopped. An administrator who knows it can "
+            "state it here."
+        )
+    if not plan.count:
+        return "There is nothing to do."
+    return ""
+
+
+def _vouches(request: StoreRequest) -> bool:
+    """An administrator states that no OmniDaemon is at work."""
+    return "vouched" in request.POST and person(request).has_perm("omnidash.clear_store")
+
+
+def title_of(action: Action, params: Params, count: int) -> str:
+    """What the action does, with its number."""
+    noun = action.object if count == 1 else f"{action.object}s"
+    if action.name == "set-config":
+        return "Set a key"
+    return f"{action.verb} {count:,} {noun}"
+
+
+def details_of(action: Action, params: Params) -> list[tuple[str, str]]:
+    """What was asked for, in words, for the confirmation and the log."""
+    found: list[tuple[str, str]] = []
+    if action.name == "extend-results":
+        found.append(("New expiry", expiry_words(params)))
+    for name, value in params.items():
+        if name == "lines":
+            titles = [BY_NAME[line].title for line in value if line in BY_NAME]
+            found.append(("Lines", "; ".join(titles)))
+        elif name == "vouched":
+            found.append(("Stated", "no OmniDaemon uses this folder"))
+        elif name in _SHOWN:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            found.append((_SHOWN[name], text))
+        elif name == "query":
+            found += [(key.replace("_", " "), str(part)) for key, part in value.items()]
+    return found
+
+
+_SHOWN = {
+    "topic": "Topic", "what": "What", "days": "Older than days",
+    "megabytes": "Larger than MB", "metric_days": "Events older than days",
+    "newest": "Newest events kept", "keys": "Keys",
+}  # fmt: skip
+
+
+def expiry_words(params: Params) -> str:
+    if params.get("more"):
+        return f"{params['more'] / 3600:g} h later than now set; without one, from now on"
+    if params.get("at"):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(params["at"]))
+    return "none: kept for ever"

@@ -1,0 +1,214 @@
+"""The audit log: every run, what was refused, and one run with its progress and its report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.views.decorators.http import require_POST
+
+from omnidash import audit, bins
+from omnidash import runs as execution
+from omnidash.actions.catalogue import ACTIONS
+from omnidash.actions.plans import unpack
+from omnidash.downloads import Columns, download, moment
+from omnidash.htmx import page, wants_part
+from omnidash.models import Run
+from omnidash.queries import PAGE_ROWS, Pager, RunsQuery
+from omnidash.stores import registry
+from omnidash.views.actions import details_of, refusal, title_of
+from storage.changes import Target
+
+_SHOWN = 20  # records of a run on its page
+_WAITS = 15.0  # seconds after which a queued run has no worker, it seems
+
+
+def runs(request: HttpRequest) -> HttpResponseBase:
+    if (answer := _refused(request)) is not None:
+        return answer
+    asked = RunsQuery.read(request.GET)
+    found = _matching(asked)
+    _beside(request, asked.value("store"))
+    if asked.value("format"):
+        return download(request, "runs", _COLUMNS, found.iterator(chunk_size=500))
+    total = found.count()
+    rows = list(found[asked.offset : asked.offset + PAGE_ROWS])
+    context = {
+        "asked": asked,
+        "rows": [Row.of(run) for run in rows],
+        "pager": Pager(asked.offset, len(rows), total),
+        "actions": sorted([*ACTIONS, *audit.KINDS]),
+        "states": Run.State.values,
+        "stores": list(registry()),
+    }
+    return page(request, "runs/index.html", "runs/_table.html", context)
+
+
+def _refused(request: HttpRequest) -> HttpResponse | None:
+    if request.user.has_perm("omnidash.view_run"):
+        return None
+    audit.refused(request, "view-runs", "view-runs needs the permission view_run")
+    _beside(request, "")
+    return refusal(request, "You may not see this", "The log is for operators and administrators.",
+                   403)  # fmt: skip
+
+
+def _beside(request: HttpRequest, store: str) -> None:
+    """The frame around the page is that of this store, or of the first."""
+    entries = registry()
+    request.beside = entries.get(store) or next(iter(entries.values()))  # type: ignore[attr-defined]
+
+
+def _matching(asked: RunsQuery) -> QuerySet[Run]:
+    found = Run.objects.order_by("-created_at", "-pk").defer("report")
+    for name in ("action", "who", "store", "state"):
+        if asked.cleaned_data.get(name):
+            found = found.filter(**{name: asked.cleaned_data[name]})
+    if asked.cleaned_data.get("from"):
+        found = found.filter(created_at__gte=asked.cleaned_data["from"].timestamp())
+    if asked.cleaned_data.get("to"):
+        found = found.filter(created_at__lt=asked.cleaned_data["to"].timestamp())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run as listed."""
+
+    run: Run
+    title: str
+    details: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, run: Run) -> Row:
+        action = ACTIONS.get(run.action)
+        if action is None or run.state == Run.State.REFUSED:
+            return cls(run, run.action.replace("-", " ").capitalize(), [])
+        params = json.loads(run.params)
+        return cls(run, title_of(action, params, run.total), details_of(action, params))
+
+
+_COLUMNS: Columns[Run] = {
+    "run": lambda run: run.pk,
+    "asked_at": lambda run: moment(run.created_at),
+    "action": lambda run: run.action,
+    "store": lambda run: run.store or None,
+    "address": lambda run: run.address or None,
+    "who": lambda run: run.who,
+    "from": lambda run: run.origin or None,
+    "state": lambda run: run.state,
+    "done": lambda run: run.done,
+    "skipped": lambda run: run.skipped,
+    "total": lambda run: run.total,
+    "size_bytes": lambda run: run.bytes,
+    "message": lambda run: run.message,
+    "parameters": lambda run: json.loads(run.params),
+    "started_at": lambda run: moment(run.started_at),
+    "ended_at": lambda run: moment(run.ended_at),
+}
+
+
+def run(request: HttpRequest, number: int) -> HttpResponseBase:
+    if (answer := _refused(request)) is not None:
+        return answer
+    now = time.time()
+    found = Run.objects.select_related("plan", "undoes").filter(pk=number).first()
+    if found is None:
+        raise Http404
+    if execution.is_dead(found, now):  # the clock will note it
+        found.state = Run.State.INTERRUPTED
+    _beside(request, found.store)
+    if request.GET.get("format") in ("csv", "json"):
+        return download(request, f"run-{number}", _RECORD_COLUMNS, records_of(found))
+    unfinished = found.state in Run.UNFINISHED
+    action = ACTIONS.get(found.action)
+    if unfinished and wants_part(request):
+        shown: list[Record] = []
+    else:
+        shown = [record for record, _ in zip(records_of(found), range(_SHOWN), strict=False)]
+    context = {
+        "row": Row.of(found),
+        "run": found,
+        "unfinished": unfinished,
+        "plain": f"{found.total:,} of {found.total:,} done.",  # which the count says already
+        "share": min(100, 100 * (found.done + found.skipped) // found.total) if found.total else 0,
+        "waits": found.state == Run.State.QUEUED and now - found.created_at > _WAITS,
+        "report": json.loads(found.report),
+        "records": shown,
+        "further": found.total > len(shown),
+        "can_put_back": _can_put_back(request, found),
+        "can_again": action is not None and found.plan_id and action.name != "set-config"
+        and not unfinished and found.store in registry()
+        and request.user.has_perm(f"omnidash.{action.permission}"),
+        "undone_by": list(found.undone_by.order_by("pk")),
+        "kept_until": bins.kept_until(found),
+    }  # fmt: skip
+    return page(request, "runs/run.html", "runs/_run.html", context)
+
+
+def _can_put_back(request: HttpRequest, found: Run) -> bool:
+    return bool(
+        found.bin
+        and found.state not in Run.UNFINISHED
+        and found.store in registry()
+        and request.user.has_perm("omnidash.put_back")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a run, and what became of it."""
+
+    target: Target
+    outcome: str
+
+
+def records_of(found: Run) -> Iterator[Record]:
+    """As long as they are kept. They were done in this order, so what was reached is told by the
+    numbers."""
+    if found.plan is None or found.plan.content is None:
+        return
+    report = json.loads(found.report)
+    skipped = {tuple(names): why for names, why in report.get("named", [])}
+    done = "done" if found.skipped <= len(skipped) else "done, or skipped (the log names 1,000)"
+    sure = found.state not in (Run.State.FAILED, Run.State.INTERRUPTED)
+    rest = "not touched" if sure else "not touched, or in the batch at which it ended"
+    reached, place = found.done + found.skipped, 0
+    for target in unpack(bytes(found.plan.content)):
+        place += target.count
+        if target.names in skipped:
+            outcome = skipped[target.names]
+        elif found.state in Run.UNFINISHED:
+            outcome = ""
+        else:
+            outcome = done if place <= reached else rest
+        yield Record(target, outcome)
+
+
+_RECORD_COLUMNS: Columns[Record] = {
+    "kind": lambda record: record.target.kind,
+    "names": lambda record: list(record.target.names),
+    "size_bytes": lambda record: record.target.size,
+    "outcome": lambda record: record.outcome or None,
+}
+
+
+@require_POST
+def stop(request: HttpRequest, number: int) -> HttpResponse:
+    """Who may start an action may stop a run of it."""
+    found = Run.objects.filter(pk=number).first()
+    if found is None:
+        raise Http404
+    action = ACTIONS.get(found.action)
+    if action is None or not request.user.has_perm(f"omnidash.{action.permission}"):
+        audit.refused(request, "stop-run", f"stopping run {number} needs its permission")
+        _beside(request, found.store)
+        return refusal(request, "You may not do this", "It needs the permission of the run.", 403)
+    execution.ask_to_stop(found, request.user.get_username())
+    return redirect("runs-one", number)

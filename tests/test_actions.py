@@ -1,0 +1,393 @@
+"""Actions as a browser asks for them: who may, what is shown before, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PASSWORD, client_of
+from django.test import Client
+from django.urls import reverse
+
+from omnidash import runs
+from omnidash.models import Plan, Run
+from omnidash.stores import registry
+from omnidash.text import ref
+from tests.pages import HTMX, serving, text_of
+from tests.stores import Backend, JsonBackend, contents, let_it_rest, settled
+
+pytest_plugins = ["tests.store_fixtures"]
+pytestmark = pytest.mark.django_db
+
+IDS = ["task-1", "../../etc/passwd", '"><svg onload=1>', "翻訳 🚀"]
+
+
+@pytest.fixture(autouse=True)
+def served(backend: Backend) -> Iterator[None]:
+    with serving(prod=backend.url):
+        store = registry()["prod"].store
+        for task_id in IDS:
+            store.save_result(task_id, {"agent": "a", "topic": "t"}, 3600)
+        for name in ("a", "b"):
+            store.add_agent("t", {"name": name})
+        store.save_config("mine", {"x": 1})
+        store.save_config("_subscription_active:group:t:a", True)
+        settled(store)
+        yield
+
+
+def asked(client: Client, address: str, **data: Any) -> Any:
+    return client.get(f"/prod/{address}", data)
+
+
+def token_of(answer: Any) -> str:
+    found = re.search(r'name="plan" value="([^"]+)"', answer.content.decode())
+    assert found, text_of(answer)
+    return found[1]
+
+
+def confirmed(client: Client, address: str, answer: Any, **more: str) -> Any:
+    return client.post(f"/prod/{address}", {"plan": token_of(answer), **more})
+
+
+def outcome(answer: Any) -> Run:
+    run = Run.objects.get(pk=int(answer["Location"].split("/")[-2]))
+    runs.execute.call(run.pk)
+    run.refresh_from_db()
+    return run
+
+
+ADDRESSES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "delete-agents": ("agents/delete", {"of": ref("t", "a")}, "operator"),
+    "delete-topic": ("agents/delete-topic", {"of": ref("t")}, "administrator"),
+    "delete-results": ("results/delete", {"of": ref("task-1")}, "operator"),
+    "delete-matching": ("results/delete-matching", {"agent": "a"}, "administrator"),
+    "extend-results": ("results/expiry", {"of": ref("task-1"), "expiry": "1h"}, "operator"),
+    "delete-config": ("config/delete", {"of": ref("mine")}, "administrator"),
+    "clean-up": ("cleanup/run", {"line": "old", "days": "0.01"}, "operator"),
+    "clear": ("clear/results", {}, "administrator"),
+}
+RANK = ["viewer", "operator", "administrator"]
+
+
+@pytest.mark.parametrize("role", RANK)
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_each_action_is_for_its_role(role: str, name: str) -> None:
+    address, data, least = ADDRESSES[name]
+    answer = asked(client_of(role), address, **data)
+    if RANK.index(role) < RANK.index(least):
+        assert answer.status_code == 403
+        assert not Plan.objects.exists()
+        refusal = Run.objects.get()
+        assert (refusal.state, refusal.who) == ("refused", role)
+    else:
+        assert answer.status_code == 200, text_of(answer)
+        assert not Run.objects.exists(), "nothing happens before it is confirmed"
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_a_forged_confirmation_does_nothing(name: str) -> None:
+    """With the token of a plan that somebody else was shown."""
+    address, data, _ = ADDRESSES[name]
+    token = token_of(asked(client_of("administrator"), address, **data))
+    for role in ("viewer", "operator"):
+        answer = client_of(role).post(f"/prod/{address}", {"plan": token, "typed": "prod"})
+        assert answer.status_code in (400, 403)
+    assert set(Run.objects.values_list("state", flat=True)) <= {"refused"}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_nothing_can_be_asked_of_a_read_only_store(name: str, backend: Backend) -> None:
+    address, data, _ = ADDRESSES[name]
+    joint = "&" if "?" in backend.url else "?"
+    with serving(prod=f"{backend.url}{joint}mode=read-only"):
+        settled(registry()["prod"].store)
+        answer = asked(client_of("administrator"), address, **data)
+    assert answer.status_code == 409
+    assert "read-only" in text_of(answer)
+
+
+def test_what_is_shown_is_exact_and_nothing_is_done_before_it_is_confirmed() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=[ref(one) for one in IDS[:2]])
+    said = text_of(answer)
+    assert "Delete 2 results?" in said
+    assert "task-1" in said and "../../etc/passwd" in said
+    assert "can be put back" in said
+    assert len(registry()["prod"].store.results_by_id(IDS)) == 4
+
+
+def test_the_name_of_the_store_is_typed_where_more_than_one_record_goes() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=[ref(one) for one in IDS])
+    refused = confirmed(client, "results/delete", answer, typed="PROD")
+    assert refused.status_code == 422
+    assert not Run.objects.exists()
+    run = outcome(confirmed(client, "results/delete", refused, typed="prod"))
+    assert (run.state, run.done) == ("done", 4)
+    assert registry()["prod"].store.results_by_id(IDS) == {}
+
+
+def test_hostile_names_are_escaped_wherever_they_are_shown() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=ref(IDS[2]))
+    assert "<svg onload" not in answer.content.decode()
+    run = outcome(confirmed(client, "results/delete", answer))
+    for address in (f"/runs/{run.pk}/", "/runs/"):
+        for headers in ({}, HTMX):
+            assert "<svg onload" not in client.get(address, headers=headers).content.decode()
+    assert "svg onload" in text_of(client.get(f"/runs/{run.pk}/"))
+
+
+def test_a_record_that_is_not_there_is_said() -> None:
+    answer = asked(client_of("operator"), "results/delete", of="not~an~address")
+    assert answer.status_code == 400
+    gone = asked(client_of("administrator"), "results/delete", of=ref("never"))
+    assert "Delete 0 results?" in text_of(gone)
+
+
+def test_an_expiry_is_moved_set_and_taken_away() -> None:
+    client, store = client_of("operator"), registry()["prod"].store
+    before = store.result("task-1").expires_at
+
+    def extended(**data: str) -> float | None:
+        answer = asked(client, "results/expiry", of=ref("task-1"), **data)
+        run = outcome(confirmed(client, "results/expiry", answer))
+        assert (run.state, run.done) == ("done", 1), run.message
+        return store.result("task-1").expires_at
+
+    later = extended(expiry="24h")
+    assert before and later and abs(later - before - 86_400) < 1
+    assert extended(expiry="at", at="2099-01-01T00:00:00") == 4070908800
+    assert extended(expiry="forever") is None
+    assert extended(expiry="1h") is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"expiry": "2h"}, {"expiry": "at"}, {"expiry": "at", "at": "yesterday"},
+     {"expiry": "at", "at": "2001-01-01T00:00"}, {"expiry": "at", "at": "9999-01-01T00:00"}],
+)  # fmt: skip
+def test_an_expiry_that_cannot_be_is_refused(data: dict[str, str]) -> None:
+    answer = asked(client_of("operator"), "results/expiry", of=ref("task-1"), **data)
+    assert answer.status_code == 400
+
+
+def test_all_that_match_are_extended() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/expiry", matching="on", agent="a", expiry="1h")
+    run = outcome(confirmed(client, "results/expiry", answer))
+    assert (run.state, run.done) == ("done", 4)
+
+
+def test_a_filter_that_cannot_be_read_means_no_more_than_nothing() -> None:
+    answer = asked(client_of("administrator"), "results/delete-matching", life="nonsense")
+    assert answer.status_code == 400
+
+
+def test_clearing_configuration_keeps_what_consumers_need() -> None:
+    client = client_of("administrator")
+    answer = asked(client, "clear/config")
+    assert "consumers stop" in text_of(answer)
+    run = outcome(confirmed(client, "clear/config", answer, typed="prod"))
+    assert (run.state, run.done) == ("done", 1)
+    assert registry()["prod"].store.get_config("_subscription_active:group:t:a") is True
+
+
+def test_everything_is_cleared_and_put_back(backend: Backend) -> None:
+    client = client_of("administrator")
+    before = contents(backend)
+    answer = asked(client, "clear/everything")
+    run = outcome(confirmed(client, "clear/everything", answer, typed="prod"))
+    assert run.state == "done", run.message
+    counts = settled(registry()["prod"].store)
+    assert (counts.agents, counts.results, counts.metrics) == (0, 0, 0)
+    undo = asked(client, "put-back", run=run.pk)
+    assert outcome(confirmed(client, "put-back", undo)).state == "done"
+    assert contents(backend) == before
+
+
+def test_clearing_asks_the_password_again_after_a_while() -> None:
+    client = client_of("administrator")
+    session = client.session
+    session.pop("password_shown_at", None)
+    session["password_shown_at"] = 0
+    session.save()
+    answer = asked(client, "clear/results")
+    assert answer.status_code == 302
+    assert answer["Location"].startswith(reverse("confirm-password"))
+
+
+def test_a_key_is_set_edited_and_deleted() -> None:
+    client, store = client_of("administrator"), registry()["prod"].store
+    for text in ('{"y": [1, 2]}', "3"):
+        answer = client.post("/prod/config/edit", {"key": "new", "text": text})
+        assert outcome(confirmed(client, "config/edit", answer)).state == "done"
+    assert store.get_config("new") == 3
+    answer = asked(client, "config/delete", of=ref("new"))
+    assert outcome(confirmed(client, "config/delete", answer)).state == "done"
+    assert store.get_config("new") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "NaN", "'x'", "[1,]", "1" * 1_000_001])
+def test_a_value_that_is_no_json_is_told_and_not_taken(text: str) -> None:
+    client = client_of("administrator")
+    answer = client.post("/prod/config/edit", {"key": "mine", "text": text})
+    assert answer.status_code == 422
+    assert not Plan.objects.exists()
+
+
+def test_a_value_that_is_not_shown_whole_is_not_offered_to_be_stored() -> None:
+    client, store = client_of("administrator"), registry()["prod"].store
+    store.save_config("large", "x" * 100_000)
+    store.save_config("secret", {"password": "hunter2"})
+    for key in ("large", "secret"):
+        page = client.get("/prod/config/edit", {"of": ref(key)}).content.decode()
+        assert "xxxx" not in page and "hunter2" not in page
+        assert "is not shown" in page
+
+
+def test_deleting_a_key_of_omnidaemon_says_what_it_means() -> None:
+    answer = asked(
+        client_of("administrator"), "config/delete", of=ref("_subscription_active:group:t:a")
+    )
+    assert "Consumers of this group stop" in text_of(answer)
+
+
+def test_cleanup_counts_before_anything_is_touched(backend: Backend) -> None:
+    client = client_of("operator")
+    before = contents(backend)
+    answer = client.get("/prod/cleanup/", {"days": "0.0000001"})
+    assert answer.status_code == 200
+    assert "Old results" in text_of(answer)
+    assert contents(backend) == before
+
+
+def test_the_same_can_be_asked_again_from_the_log() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    run = outcome(confirmed(client, "results/delete", answer))
+    registry()["prod"].store.save_result("task-1", {"agent": "a"}, 60)
+    settled(registry()["prod"].store)
+    again = asked(client, "again", run=run.pk)
+    assert "Delete 1 result?" in text_of(again)
+    assert outcome(confirmed(client, "results/delete", again)).done == 1
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "999999", "9" * 30])
+def test_a_run_that_is_not_there_is_not_found(number: str) -> None:
+    client = client_of("operator")
+    assert asked(client, "again", run=number).status_code == 404
+    assert asked(client, "put-back", run=number).status_code == 400
+
+
+def test_the_log_is_filtered_and_downloaded() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    run = outcome(confirmed(client, "results/delete", answer))
+    for data in ({"action": "delete-results"}, {"who": "operator"}, {"state": "done"}):
+        assert f'id="run-{run.pk}"' in client.get("/runs/", data).content.decode()
+    for data in ({"action": "clear"}, {"who": "x"}, {"state": "failed"}, {"to": "2001-01-01"}):
+        assert f'id="run-{run.pk}"' not in client.get("/runs/", data).content.decode()
+    csv = b"".join(client.get("/runs/?format=csv")).decode()
+    assert "delete-results" in csv and "operator" in csv
+    records = b"".join(client.get(f"/runs/{run.pk}/?format=json")).decode()
+    assert '"task-1"' in records and '"done"' in records
+
+
+def test_a_failed_login_is_in_the_log() -> None:
+    client_of("operator")
+    Client().post("/login/", {"username": "operator", "password": PASSWORD + "x"})
+    run = Run.objects.get()
+    assert (run.action, run.state, run.who) == ("log-in", "refused", "operator")
+
+
+@pytest.mark.parametrize("backend", ["json"], indirect=True)
+def test_a_running_omnidaemon_owns_its_files(backend: JsonBackend) -> None:
+    backend.write("config.json", {"_omnidaemon_start_time": 1.0})
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    assert "running OmniDaemon" in text_of(answer)
+    assert confirmed(client, "results/delete", answer).status_code == 422
+    let_it_rest(backend.folder)
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    assert "cannot be proven" in text_of(answer)
+    assert confirmed(client, "results/delete", answer).status_code == 422
+    assert Run.objects.count() == 0
+    refused = client.post("/prod/results/delete", {"plan": token_of(answer), "vouched": "on"})
+    assert refused.status_code == 422, "only an administrator can state it"
+    administrator = client_of("administrator")
+    answer = asked(administrator, "results/delete", of=ref("task-1"))
+    assert confirmed(administrator, "results/delete", answer, vouched="on").status_code == 302
+
+
+@pytest.mark.parametrize("key", ["a\udcff", "a\0b", "x" * 3000])
+def test_a_key_is_never_taken_for_another(key: str) -> None:
+    client, store = client_of("administrator"), registry()["prod"].store
+    twin = "a\ufffd"
+    store.save_config(key, 1)
+    store.save_config(twin, 2)
+    page = client.get("/prod/config/")
+    assert f"config/delete?of={ref(key)}" in page.content.decode()
+    answer = client.post("/prod/config/edit", {"of": ref(key), "text": "3"})
+    assert outcome(confirmed(client, "config/edit", answer)).state == "done"
+    assert (store.get_config(key), store.get_config(twin)) == (3, 2)
+    answer = asked(client, "config/delete", of=ref(key))
+    assert outcome(confirmed(client, "config/delete", answer)).done == 1
+    assert (store.get_config(key), store.get_config(twin)) == (None, 2)
+
+
+@pytest.mark.parametrize("text", ["1e999", "[-1e400]"])
+def test_a_number_that_json_cannot_hold_is_not_stored(text: str) -> None:
+    client = client_of("administrator")
+    assert client.post("/prod/config/edit", {"key": "k", "text": text}).status_code == 422
+
+
+def test_a_run_is_not_undone_or_repeated_on_another_store(tmp_path: Path) -> None:
+    client = client_of("operator")
+    run = outcome(
+        confirmed(client, "results/delete", asked(client, "results/delete", of=ref("task-1")))
+    )
+    (tmp_path / "other").mkdir()
+    with serving(prod=f"json://{tmp_path}/other"):
+        for address in ("put-back", "again"):
+            answer = asked(client, address, run=run.pk)
+            assert answer.status_code == 400
+            assert "That was done to" in text_of(answer)
+
+
+def test_what_was_refused_cannot_be_asked_again() -> None:
+    asked(client_of("viewer"), "results/delete", of=ref("task-1"))
+    run = Run.objects.get()
+    assert asked(client_of("operator"), "again", run=run.pk).status_code == 404
+
+
+def test_a_plan_is_not_confirmed_after_an_hour() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    Plan.objects.update(made_at=1.0)
+    assert confirmed(client, "results/delete", answer).status_code == 400
+    assert client.post("/prod/results/delete", {"plan": "\0"}).status_code == 400
+    assert not Run.objects.exists()
+
+
+def test_more_than_one_run_takes_is_said_and_done_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LARGEST", 3)
+    client = client_of("administrator")
+    answer = asked(client, "clear/results")
+    assert "1 more are there" in text_of(answer)
+    assert outcome(confirmed(client, "clear/results", answer, typed="prod")).done == 3
+    answer = asked(client, "clear/results")
+    assert outcome(confirmed(client, "clear/results", answer, typed="prod")).done == 1
+
+
+def test_the_records_of_an_entry_outlive_the_account_that_made_it() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    run = outcome(confirmed(client, "results/delete", answer))
+    run.user.delete()
+    page = client_of("administrator").get(f"/runs/{run.pk}/")
+    assert "task-1" in text_of(page) and "operator" in text_of(page)
