@@ -325,6 +325,8 @@ class Execution:
                 )  # fmt: skip
                 break
             stopping.wait(BEAT)
+        with _tolerated():  # a value of configuration is kept no longer than it is needed
+            Plan.objects.filter(pk=self.run.plan_id).update(params=self.run.params)
         if self.done:
             self._mark()
         log.info("run %d (%s on %s by %s) %s: %s", self.run.pk, self.run.action, self.run.store,

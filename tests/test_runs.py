@@ -237,6 +237,8 @@ def test_a_value_of_configuration_is_not_in_the_log(entry: Entry) -> None:
     assert (run.state, run.message) == ("done", "1 of 1 done.")
     assert entry.store.get_config("k") == "s3cret-value"
     assert "s3cret" not in run.params + run.message + run.report
+    plan.refresh_from_db()
+    assert "s3cret" not in plan.params
 
 
 def test_the_log_cannot_be_read_by_a_viewer(viewer_client: Client, entry: Entry) -> None:
