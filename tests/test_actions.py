@@ -223,10 +223,12 @@ def test_clearing_asks_the_password_again_after_a_while() -> None:
 
 def test_a_key_is_set_edited_and_deleted() -> None:
     client, store = client_of("administrator"), registry()["prod"].store
-    for text in ('{"y": [1, 2]}', "3"):
-        answer = client.post("/prod/config/edit", {"key": "new", "text": text})
+    for key, text in ({"key": "new"}, '{"y": [1, 2]}'), ({"of": ref("new")}, "3"):
+        answer = client.post("/prod/config/edit", {**key, "text": text})
         assert outcome(confirmed(client, "config/edit", answer)).state == "done"
     assert store.get_config("new") == 3
+    twice = client.post("/prod/config/edit", {"key": "new", "text": "4"})
+    assert (twice.status_code, "such a key already" in text_of(twice)) == (422, True)
     answer = asked(client, "config/delete", of=ref("new"))
     assert outcome(confirmed(client, "config/delete", answer)).state == "done"
     assert store.get_config("new") is None
@@ -235,7 +237,7 @@ def test_a_key_is_set_edited_and_deleted() -> None:
 @pytest.mark.parametrize("text", ["", "{", "NaN", "'x'", "[1,]", "1" * 1_000_001])
 def test_a_value_that_is_no_json_is_told_and_not_taken(text: str) -> None:
     client = client_of("administrator")
-    answer = client.post("/prod/config/edit", {"key": "mine", "text": text})
+    answer = client.post("/prod/config/edit", {"of": ref("mine"), "text": text})
     assert answer.status_code == 422
     assert not Plan.objects.exists()
 

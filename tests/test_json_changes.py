@@ -495,7 +495,7 @@ def test_nothing_expires_after_the_time_that_is_still_read_as_one(store: JsonSto
 
 def test_expired_results_are_removed_and_do_not_come_back(store: JsonStore, tmp_path: Path):
     write(tmp_path, "results.json", {
-        "old": record("old", expires_at=NOW - 5), "new": record("new", expires_at=NOW + 500),
+        "old": record("old", expires_at=NOW - 5), "new": record("new", expires_at=NOW + 50_000),
     })  # fmt: skip
     targets = store.result_targets(ResultQuery(life="expired"))
     assert [one.names[0] for one in targets] == ["old"]

@@ -426,7 +426,7 @@ def test_agents_know_their_flag_and_their_supervisor(store: JsonStore, tmp_path:
 def test_expired_results_are_a_state_of_their_own(store: JsonStore, tmp_path: Path):
     results = {
         "past": record("past", 1, expires_at=NOW - 60),
-        "soon": record("soon", 2, expires_at=NOW + 600),
+        "soon": record("soon", 2, expires_at=NOW + 3000),
         "later": record("later", 3, expires_at=NOW + 7200),
         "ever": record("ever", 4),
         "odd": record("odd", 5, expires_at="tomorrow"),

@@ -95,6 +95,11 @@ def _of_config(store: Store, params: Params, targets: Sequence[Target]) -> list[
     ]
 
 
+def _of_setting(store: Store, params: Params, targets: Sequence[Target]) -> list[str]:
+    lost = ["The present value is replaced, and not kept."] if targets else []
+    return [*lost, *_of_config(store, params, targets)]
+
+
 def _set_config(
     store: Store, targets: Sequence[Target], params: Params, keep: Keep
 ) -> Iterator[Change]:
@@ -153,7 +158,7 @@ ACTIONS = (
     Action("extend-results", "Set the expiry of", "result", "extend_results", _results, _extend,
            kept=False),
     Action("delete-config", "Delete", "key", "edit_config", _config, remove, _of_config),
-    Action("set-config", "Set", "key", "edit_config", _config, _set_config, _of_config, kept=False,
+    Action("set-config", "Set", "key", "edit_config", _config, _set_config, _of_setting, kept=False,
            sudo=True),
     Action("clear", "Clear", "record", "clear_store", _all, remove, _of_all,
            sudo=True, typed=True),

@@ -42,7 +42,9 @@ class Row:
 def cleanup(request: StoreRequest, store: str) -> HttpResponseBase:
     if not request.user.has_perm("omnidash.clean_up"):
         audit.refused(request, "clean-up", "clean-up needs the permission clean_up")
-        return refusal(request, "You may not do this", "Cleanup is for operators.", 403)
+        return refusal(
+            request, "You may not do this", "Cleanup is for operators and administrators.", 403
+        )
     entry, limits = request.entry, limits_of(request.GET)
     values, sections, rows = limits.values, Sections(), []
     look = Look(entry.store, values)

@@ -76,7 +76,9 @@ def edit(request: StoreRequest, store: str) -> HttpResponseBase:
     """A form for one key; what is posted leads to the confirmation of setting it."""
     if not request.user.has_perm("omnidash.edit_config"):
         audit.refused(request, "set-config", "set-config needs the permission edit_config")
-        return refusal(request, "You may not do this", "Configuration is for administrators.", 403)
+        return refusal(
+            request, "You may not do this", "Configuration is changed by administrators.", 403
+        )
     if request.method == "POST" and "plan" in request.POST:
         return act(request, store, "set-config")
     if (answer := require_recent(request)) is not None:
@@ -89,6 +91,8 @@ def edit(request: StoreRequest, store: str) -> HttpResponseBase:
     if request.method == "POST":
         try:
             params_of(ACTIONS["set-config"], request.entry, request.POST, {})
+            if not asked.get("of") and request.entry.store.config_entries([key]):
+                raise BadQuestion("There is such a key already; edit it in the list.")
             return act(request, store, "set-config")
         except BadQuestion as error:
             problem = str(error)

@@ -127,7 +127,6 @@ def run(request: HttpRequest, number: int) -> HttpResponseBase:
     if request.GET.get("format") in ("csv", "json"):
         return download(request, f"run-{number}", _RECORD_COLUMNS, records_of(found))
     unfinished = found.state in Run.UNFINISHED
-    action = ACTIONS.get(found.action)
     if unfinished and wants_part(request):
         shown: list[Record] = []
     else:
@@ -141,15 +140,27 @@ def run(request: HttpRequest, number: int) -> HttpResponseBase:
         "waits": found.state == Run.State.QUEUED and now - found.created_at > _WAITS,
         "report": json.loads(found.report),
         "records": shown,
-        "further": found.total > len(shown),
+        "further": len(shown) == _SHOWN,
         "can_put_back": _can_put_back(request, found),
-        "can_again": action is not None and found.plan_id and action.name != "set-config"
-        and not unfinished and found.store in registry()
-        and request.user.has_perm(f"omnidash.{action.permission}"),
+        "can_again": _can_again(request, found),
         "undone_by": list(found.undone_by.order_by("pk")),
         "kept_until": bins.kept_until(found),
     }  # fmt: skip
     return page(request, "runs/run.html", "runs/_run.html", context)
+
+
+def _can_again(request: HttpRequest, found: Run) -> bool:
+    """Where it can do more than before: the rest, or what has come since."""
+    action = ACTIONS.get(found.action)
+    return bool(
+        action is not None
+        and found.digest
+        and action.name != "set-config"
+        and found.state not in Run.UNFINISHED
+        and (found.state != Run.State.DONE or found.action == "clean-up")
+        and found.store in registry()
+        and request.user.has_perm(f"omnidash.{action.permission}")
+    )
 
 
 def _can_put_back(request: HttpRequest, found: Run) -> bool:
@@ -158,6 +169,7 @@ def _can_put_back(request: HttpRequest, found: Run) -> bool:
         and found.state not in Run.UNFINISHED
         and found.store in registry()
         and request.user.has_perm("omnidash.put_back")
+        and not found.undone_by.filter(state=Run.State.DONE, done__gt=0).exists()
     )
 
 

@@ -170,7 +170,7 @@ def test_a_deletion_that_is_stopped_half_way_is_counted_truly_and_put_back(
 
 def learnt(page: Page) -> bool:
     """Until all results are known it says so, and is asked again."""
-    found = page.locator("#confirm-title").count() > 0
+    found = page.locator("#actions-confirm [name=plan]").count() > 0
     if not found:
         page.wait_for_timeout(300)
         page.reload()
