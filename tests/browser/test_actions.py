@@ -146,15 +146,20 @@ def test_an_operator_cleans_up_orphans_and_watches_the_bar(
     assert client.zcard("omni:results:index") == 0
 
 
-def test_a_deletion_that_is_stopped_half_way_is_counted_truly_and_put_back(
-    acting: Application, client: redis.Redis, page_of: PageOf
-) -> None:
+def clear_many(acting: Application, client: redis.Redis, page: Page) -> None:
+    """Until the first of many results are gone."""
     results(client, MANY)
-    page = page_of("administrator")
     page.goto(acting("prod/clear/results"))
     until(lambda: learnt(page), "the results were not learnt", 60)
     begin(page)
     until(lambda: client.zcard("omni:results:index") < MANY, "it did not begin", 30)
+
+
+def test_a_deletion_that_is_stopped_half_way_is_counted_truly_and_put_back(
+    acting: Application, client: redis.Redis, page_of: PageOf
+) -> None:
+    page = page_of("administrator")
+    clear_many(acting, client, page)
     page.get_by_role("button", name="Stop").click()
     assert ended(page) == "cancelled"
     left = client.zcard("omni:results:index")
@@ -180,12 +185,8 @@ def learnt(page: Page) -> bool:
 def test_a_worker_that_is_killed_is_told_and_running_again_finishes(
     acting: Application, client: redis.Redis, page_of: PageOf
 ) -> None:
-    results(client, MANY)
     page = page_of("administrator")
-    page.goto(acting("prod/clear/results"))
-    until(lambda: learnt(page), "the results were not learnt", 60)
-    begin(page)
-    until(lambda: client.zcard("omni:results:index") < MANY, "it did not begin", 30)
+    clear_many(acting, client, page)
     kill_worker(acting)
     assert ended(page, 45) == "interrupted"
     left = client.zcard("omni:results:index")
