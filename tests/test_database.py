@@ -224,7 +224,7 @@ def test_without_its_database_every_page_says_so_and_comes_back(
 
 def test_a_file_that_is_no_database_any_more_is_said_on_every_page(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    served = Served(tmp_path, "--no-clock")
+    served = Served(tmp_path, "--no-clock", "--no-worker")
     served.remember()
     try:
         browser = Browser(served)
