@@ -12,6 +12,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_login_failed
 from django.db import DatabaseError
+from django.db.models import Count, QuerySet
 from django.dispatch import receiver
 from django.http import HttpRequest
 
@@ -19,10 +20,20 @@ from omnidash.models import Run
 
 logger = logging.getLogger(__name__)
 
-LOGIN = "log-in"
-KINDS = (LOGIN, "csrf", "origin", "permission", "view-runs", "stop-run", "edit-schedules")
-"""Entries that are of no action."""
-KEPT = 10_000  # refusals that are kept: anybody who reaches the login can cause one
+LOGIN, CONFIRM = "log-in", "confirm-password"
+KINDS = {
+    LOGIN: "Log in",
+    CONFIRM: "Confirm the own password",
+    "csrf": "Send a form without its token",
+    "origin": "Send a form from another site",
+    "permission": "See a page",
+    "view-runs": "See the runs",
+    "stop-run": "Stop a run",
+    "edit-schedules": "Change schedules",
+}
+"""Entries that are of no action, and what was done or tried."""
+KEPT = 10_000  # log-ins that failed, and as many other refusals: anybody can cause the first
+KEPT_OF_ONE = 1_000  # of one name, so that nobody pushes out what others did
 _LONGEST = 150  # characters of a value
 
 
@@ -38,8 +49,8 @@ def refused(request: HttpRequest, what: str, why: str = "") -> None:
 
 
 def failed_login(username: str, address: str) -> None:
-    """A password was wrong, at the login or where it is asked again; `username` is empty unless
-    there is such a user: what was typed there may be a password."""
+    """A password was wrong at the login; `username` is empty unless there is such a user: what was
+    typed there may be a password."""
     note(username, LOGIN, "", address, "the password was wrong, or there is no such user")
 
 
@@ -61,10 +72,19 @@ def note(user: User | str, what: str, store: str, origin: str, why: str) -> None
 
 
 def prune() -> Iterator[int]:
-    """Drop the oldest refusals beyond those that are kept; runs are kept for ever."""
+    """Drop the oldest refusals beyond those that are kept; runs are kept for ever. Log-ins are
+    counted by themselves: a stranger tries them under any name."""
     refusals = Run.objects.filter(state=Run.State.REFUSED, plan=None, started_at=None)
+    for some in (refusals.filter(action=LOGIN), refusals.exclude(action=LOGIN)):
+        counted = some.order_by().values_list("who").annotate(count=Count("pk"))
+        for who, _ in list(counted.filter(count__gt=KEPT_OF_ONE)):
+            yield from _beyond(some.filter(who=who), KEPT_OF_ONE)
+        yield from _beyond(some, KEPT)
+
+
+def _beyond(refusals: QuerySet[Run], kept: int) -> Iterator[int]:
     newest = refusals.order_by("-pk").values_list("pk", flat=True)
-    limit = newest[KEPT : KEPT + 1].first()
+    limit = newest[kept : kept + 1].first()
     if limit is not None:
         yield refusals.filter(pk__lte=limit).delete()[0]
 
@@ -73,6 +93,10 @@ def prune() -> Iterator[int]:
 def _login_failed(
     credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
+    user = _user(request) if request else None
+    if user is not None and request:  # who is logged in comes by no login any more
+        note(user, CONFIRM, "", _address(request), "the password was wrong where it is asked again")
+        return
     name = str(credentials.get("username") or "")[:_LONGEST].replace("\0", "")
     known = User.objects.filter(username=name).exists()
     failed_login(name if known else "", _address(request) if request else "")

@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from omnidash import audit
+from omnidash.models import Run
 from tests.pages import addresses
 
 pytestmark = pytest.mark.django_db
@@ -125,8 +126,31 @@ def test_a_failed_login_is_noted_without_what_may_be_a_password(
 
 def test_a_wrong_password_in_a_session_is_noted_too(caplog: pytest.LogCaptureFixture) -> None:
     client_of("viewer").post("/confirm-password/", {"password": "hunter2"})
-    assert noted(caplog) == [wrong_password("viewer")]
+    why = "the password was wrong where it is asked again"
+    who = 'user="viewer" store="" address="127.0.0.1"'
+    assert noted(caplog) == [f'refused what="confirm-password" {who} why="{why}"']
     assert "hunter2" not in caplog.text
+    assert Run.objects.get().action == "confirm-password"
+
+
+def test_nobody_pushes_out_what_others_were_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "KEPT_OF_ONE", 3)
+    monkeypatch.setattr(audit, "KEPT", 8)
+    for who in ("eve", "vera"):
+        audit.note(who, "permission", "", "::1", "first")
+    for number in range(20):
+        audit.note("mallory", "permission", "", "::1", f"try {number}")
+        audit.failed_login("vera", "::1")
+    assert sum(audit.prune()) == 20 - 3 + 20 - 3
+    kept = Run.objects.order_by("pk").values_list("who", "message")
+    assert list(kept.exclude(action=audit.LOGIN)) == [
+        ("eve", "first"), ("vera", "first"),
+        *(("mallory", f"try {number}") for number in (17, 18, 19)),
+    ]  # fmt: skip
+    assert list(audit.prune()) == []
+    for number in range(9):
+        audit.note(f"user {number}", "permission", "", "::1", "one each")
+    assert sum(audit.prune()) == 6, "of all together the newest"
 
 
 def test_a_login_that_works_is_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
