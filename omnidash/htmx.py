@@ -68,8 +68,9 @@ def page(
         if status == 200 and request.headers.get("X-Part") == digest:
             response = HttpResponse(status=204)
         response.headers["X-Part"] = digest
-        if entry is not None:
-            counts = entry.known_counts()
+        beside = entry or getattr(request, "beside", None)  # whose side bar is shown
+        if beside is not None:
+            counts = beside.known_counts()
             known = {"agents": counts.agents, "results": counts.results}
             shown = {noun: f"{count:,}" for noun, count in known.items() if count is not None}
             response.headers["X-Counts"] = urlencode(shown)

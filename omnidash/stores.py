@@ -96,10 +96,10 @@ class Entry:
             return False
         return True
 
-    def counts(self) -> Counts:
-        """What is stored, read at most once a second for all who ask."""
+    def counts(self, max_age: float = 1.0) -> Counts:
+        """What is stored, read not longer than `max_age` seconds ago, for all who ask."""
         with self._lock:
-            if time.monotonic() - self._counted_at > 1.0:
+            if time.monotonic() - self._counted_at > max_age:
                 self._counts = self.store.counts()
                 self._counted_at = time.monotonic()
             return self._counts

@@ -71,8 +71,17 @@
     if (digest) context.request.headers["X-Part"] = digest;
   });
 
+  // In the side bar.
+  function showCounts(text) {
+    new URLSearchParams(text).forEach((count, noun) => {
+      const shown = document.querySelector(`[data-count="${noun}"]`);
+      if (shown) show(shown, count);
+    });
+  }
+
   document.addEventListener("htmx:after:request", (event) => {
     const response = event.detail.ctx.response;
+    if (response && response.status < 400) showCounts(response.headers.get("X-Counts") || "");
     if (!response || !isLive(event)) return;
     const good = response.status < 400;
     errors = good ? 0 : errors + 1;
@@ -86,10 +95,6 @@
       empty.setAttribute("role", "status");
       notice.replaceWith(empty);
     }
-    new URLSearchParams(response.headers.get("X-Counts") || "").forEach((count, noun) => {
-      const shown = document.querySelector(`[data-count="${noun}"]`);
-      if (shown) show(shown, count);
-    });
     const digest = response.headers.get("X-Part");
     if (digest) digests.set(root().id, digest);
   });
@@ -233,7 +238,7 @@
 
   // --- Keyboard and buttons ---
 
-  const pages = { o: "", a: "agents/", r: "results/", m: "metrics/", e: "errors/", s: "storage/", c: "config/" };
+  const pages = { o: "", a: "agents/", r: "results/", m: "metrics/", e: "errors/", s: "storage/", c: "config/", l: "cleanup/", u: "../runs/" };
   let goes = false;
 
   document.addEventListener("keydown", (event) => {
@@ -243,7 +248,9 @@
       return;
     }
     if (goes && event.key in pages) {
-      location.assign(`/${document.body.dataset.store}/${pages[event.key]}`);
+      const there = new URL(`/${document.body.dataset.store}/${pages[event.key]}`, location.href).href;
+      // Only where the side bar leads to: of what one may not see, each try would be written down.
+      if ([...document.querySelectorAll("#sidebar a")].some((link) => link.href === there)) location.assign(there);
     } else if (event.key === "/") {
       const filter = document.querySelector("[data-filter]");
       if (filter) { event.preventDefault(); filter.focus(); filter.select(); }

@@ -138,7 +138,7 @@ def test_a_question_mark_shows_the_keys_and_escape_hides_them(visit: Visit) -> N
 @pytest.mark.parametrize(
     ("key", "path"),
     [("o", ""), ("a", "agents/"), ("r", "results/"), ("m", "metrics/"), ("e", "errors/"),
-     ("s", "storage/"), ("c", "config/")],
+     ("s", "storage/"), ("c", "config/"), ("l", "cleanup/"), ("u", "../runs/")],
 )  # fmt: skip
 def test_g_and_a_letter_goes_to_a_page(
     application: Application, visit: Visit, key: str, path: str
@@ -146,7 +146,14 @@ def test_g_and_a_letter_goes_to_a_page(
     page = visit("json/storage/" if key != "s" else "json/")
     page.keyboard.press("g")
     page.keyboard.press(key)
-    page.wait_for_url(application(f"json/{path}"))
+    page.wait_for_url(application(f"json/{path}".removeprefix("json/../")))
+
+
+def test_the_figures_of_the_overview_stand_in_one_row(visit: Visit) -> None:
+    page = visit("json/")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    tops = page.locator(".kpi").evaluate_all("all => all.map((one) => one.offsetTop)")
+    assert (len(tops), len(set(tops))) == (6, 1)
 
 
 def test_p_pauses_and_resumes(visit: Visit) -> None:
