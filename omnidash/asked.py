@@ -12,13 +12,13 @@ from django import forms
 from django.http import QueryDict
 
 from omnidash.actions import Action, Params
-from omnidash.actions.cleanup import BY_NAME, DEFAULTS
+from omnidash.actions.cleanup import BY_NAME, defaults_of, lines_of
 from omnidash.actions.records import as_query
 from omnidash.models import Run
 from omnidash.queries import LONGEST_FILTER, ResultsQuery
 from omnidash.stores import Entry
 from omnidash.text import from_ref
-from storage.base import ResultQuery, Store
+from storage.base import Counts, ResultQuery, Store
 from storage.records import LATEST
 
 MOST = 500  # records that can be named one by one
@@ -159,12 +159,37 @@ def checked_json(text: str) -> str:
     try:
         value = json.loads(text, parse_constant=_no_constant)
         return json.dumps(value, allow_nan=False)  # 1e999 is read as infinity
-    except (ValueError, RecursionError) as error:
-        raise BadQuestion(f"The value is not JSON: {error}.") from None
+    except json.JSONDecodeError as error:
+        where = f"in line {error.lineno}, at character {error.colno}"
+        raise BadQuestion(f"The value is not JSON: {where}, {_wrong(error.msg)}.") from None
+    except RecursionError:
+        raise BadQuestion("The value is not JSON that can be read: too deeply nested.") from None
+    except ValueError:
+        raise BadQuestion("The value is not JSON: a number is too large.") from None
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is none")
+    raise BadQuestion(f"The value is not JSON, which knows no {name}.")
+
+
+_WRONG = {
+    "Expecting value": "a value is missing; a text stands in double quotes",
+    "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
+    "Expecting ',' delimiter": "a comma or the end is missing",
+    "Expecting ':' delimiter": "a colon is missing",
+    "Extra data": "something follows the value",
+    "Unterminated string starting at": "a text begins that has no closing quote",
+    "Invalid control character at": "a line break or a tab stands in a text, instead of \\n or \\t",
+    "Illegal trailing comma before end of object": "there is a comma too many",
+    "Illegal trailing comma before end of array": "there is a comma too many",
+}
+"""What Python says of a text that is no JSON, in plain words."""
+
+
+def _wrong(said: str) -> str:
+    if said.startswith("Invalid \\"):
+        return "a backslash stands before what it cannot stand before"
+    return _WRONG.get(said, said[:1].lower() + said[1:])
 
 
 def _what(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
@@ -181,11 +206,11 @@ class Limits(forms.Form):
     metric_days = forms.FloatField(required=False, min_value=0.01, max_value=36_500)
     newest = forms.IntegerField(required=False, min_value=0, max_value=10**9)
 
-    @property
-    def values(self) -> dict[str, float]:
+    def values(self, counts: Counts) -> dict[str, float]:
+        """Of what is left empty, or cannot be, the default of the store with these counts."""
         return {
             name: default if self.cleaned_data.get(name) is None else self.cleaned_data[name]
-            for name, default in DEFAULTS.items()
+            for name, default in defaults_of(counts).items()
         }
 
 
@@ -196,15 +221,18 @@ def limits_of(data: QueryDict) -> Limits:
 
 
 def _lines(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
-    lines = [name for name in _named(data, "line") if name in BY_NAME]
+    """Those that are named, or with `all` every line, each with its own limit."""
+    names = [line.name for line in lines_of(store)] if "all" in data else _named(data, "line")
+    lines = [name for name in names if name in BY_NAME]
     limits = limits_of(data)
     if not lines:
         raise BadQuestion("There is no such line.")
-    if limits.errors:
-        raise BadQuestion("; ".join(f"{name}: {' '.join(map(str, found))}"
-                                    for name, found in limits.errors.items()))  # fmt: skip
-    asked = {BY_NAME[name].asks for name in lines}
-    return {"lines": lines, **{k: v for k, v in limits.values.items() if k in asked}}
+    asked = {BY_NAME[name].asks: BY_NAME[name].title for name in lines}
+    wrong = [f"{asked[name]}: {found[0]}" for name, found in limits.errors.items() if name in asked]
+    if wrong:
+        raise BadQuestion(" ".join(wrong))
+    values = limits.values(store.counts()) if any(asked) else {}
+    return {"lines": lines, **{k: v for k, v in values.items() if k in asked}}
 
 
 def run_of(data: QueryDict, store: str) -> Run | None:

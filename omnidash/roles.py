@@ -61,6 +61,12 @@ def group_of(role: str) -> Group:
     return Group.objects.get(name=role)
 
 
+def reserved(what: str, codename: str) -> str:
+    """Whom it is for, in words: of the roles, those that may."""
+    roles = [f"{role}s" for role in ROLES if codename in PERMISSIONS[role]]
+    return f"{what} is for {' and '.join(roles)}."
+
+
 def administrators() -> QuerySet[User]:
     """Whoever can log in and manage the people."""
     them = Q(is_superuser=True) | Q(groups__name=ADMINISTRATOR)

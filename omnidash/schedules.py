@@ -9,18 +9,27 @@ from zoneinfo import ZoneInfo
 
 from omnidash import audit, runs
 from omnidash.actions.catalogue import ACTIONS
+from omnidash.actions.cleanup import BY_NAME
 from omnidash.models import Schedule
 from omnidash.stores import registry
 from storage.base import StoreError
 
 HOUR = 3600.0
 _AGAIN = 300.0  # seconds after which one that could not be started is tried again
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 log = logging.getLogger("omnidash.schedules")
 
 
+def what(schedule: Schedule) -> str:
+    """What it does, in words."""
+    lines = json.loads(schedule.params).get("lines", [])
+    titles = [BY_NAME[name].title for name in lines if name in BY_NAME]
+    return ": ".join([ACTIONS[schedule.action].label, *(["; ".join(titles)] if titles else [])])
+
+
 def words(schedule: Schedule) -> str:
+    """When it is due, in words."""
     at = f"{schedule.minute // 60:02d}:{schedule.minute % 60:02d} {schedule.zone}"
     match schedule.every:
         case Schedule.Every.HOURS:
@@ -28,7 +37,7 @@ def words(schedule: Schedule) -> str:
         case Schedule.Every.DAY:
             return f"daily at {at}"
         case _:
-            return f"weekly on {_DAYS[schedule.weekday]} at {at}"
+            return f"weekly on {DAYS[schedule.weekday]} at {at}"
 
 
 def following(schedule: Schedule, after: float) -> float:

@@ -58,6 +58,7 @@ store_urlpatterns = [
     path("config/edit", config.edit, name="set-config"),
     path("cleanup/", cleanup.cleanup, name="cleanup"),
     path("cleanup/schedules", schedules.save, name="schedules-save"),
+    path("cleanup/schedules/delete", schedules.delete, name="schedules-delete"),
 ]
 
 urlpatterns = [

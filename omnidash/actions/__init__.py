@@ -25,7 +25,8 @@ class Action:
     button says, `object` what it is done to in the singular. `warns` says what the action does not
     do, or does besides. `kept`: what is removed goes to the bin. `sudo`: it cannot be undone, or
     reaches far, so the password is asked again. `typed`: the store's name has to be typed even for
-    one record; for several that are deleted it always is, unless they are `worthless`."""
+    one record; for several that are deleted it always is, unless they are `worthless`. `title`: how
+    people call it, where the name does not say that."""
 
     name: str
     verb: str
@@ -38,6 +39,11 @@ class Action:
     sudo: bool = False
     typed: bool = False
     worthless: bool = False
+    title: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.title or self.name.replace("-", " ").capitalize()
 
     def logged(self, params: Params) -> dict[str, Any]:
         """What the log may hold: a value of configuration may be a secret."""
@@ -45,7 +51,7 @@ class Action:
 
     def asks_typing(self, targets: Sequence[Target]) -> bool:
         """Whether the name of the store has to be typed: where much goes, or more than one record
-        of any worth."""
+        that holds something itself."""
         worthy = sum(one.count for one in targets if one.kind not in _WORTHLESS)
         return self.typed or (self.kept and not self.worthless and worthy > 1)
 

@@ -11,7 +11,7 @@ from typing import Any
 from omnidash.actions import Action, Params, remove
 from omnidash.actions.records import all_keys
 from omnidash.meanings import SUBSCRIPTION, SUPERVISOR
-from storage.base import ResultQuery, Store
+from storage.base import Counts, ResultQuery, Store
 from storage.changes import Kind, Names, Target
 from storage.records import ConfigEntry
 
@@ -19,6 +19,12 @@ _QUIET = 600.0  # seconds without a heartbeat after which a supervisor of no age
 DAY, MEGABYTE = 86_400.0, 1_000_000
 DEFAULTS = {"days": 30, "megabytes": 1, "metric_days": 30, "newest": 50_000}
 """Of the lines that ask for a limit."""
+
+
+def defaults_of(counts: Counts) -> dict[str, float]:
+    """Those of a store: of events, half of what OmniDaemon keeps there."""
+    cap = counts.metrics_cap
+    return {**DEFAULTS, "newest": cap // 2} if cap else {**DEFAULTS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,14 +9,15 @@ from django.http.response import HttpResponseBase
 
 from omnidash import audit
 from omnidash.actions import Params
-from omnidash.actions.cleanup import Line, Look, lines_of
+from omnidash.actions.cleanup import CLEAN_UP, Line, Look, lines_of
 from omnidash.asked import limits_of
 from omnidash.htmx import page
-from omnidash.models import Schedule
-from omnidash.schedules import words
+from omnidash.roles import reserved
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
 from omnidash.views.actions import LOOK_SECONDS, refusal
+from omnidash.views.schedules import form_of, listed
+from storage.base import Counts
 from storage.changes import Names, Target
 from storage.patience import patience
 
@@ -41,12 +41,13 @@ class Row:
 
 def cleanup(request: StoreRequest, store: str) -> HttpResponseBase:
     if not request.user.has_perm("omnidash.clean_up"):
-        audit.refused(request, "clean-up", "clean-up needs the permission clean_up")
-        return refusal(
-            request, "You may not do this", "Cleanup is for operators and administrators.", 403
-        )
-    entry, limits = request.entry, limits_of(request.GET)
-    values, sections, rows = limits.values, Sections(), []
+        why = reserved(CLEAN_UP.label, "clean_up")
+        audit.refused(request, CLEAN_UP.name, why)
+        return refusal(request, "You may not do this", why, 403)
+    entry, sections = request.entry, Sections()
+    limits, rows = limits_of(request.GET), []
+    counts = sections.read("counts", entry.counts, Counts())
+    values = limits.values(counts)
     look = Look(entry.store, values)
     distinct: dict[tuple[str, Names], Target] = {}
     with patience(LOOK_SECONDS):
@@ -54,18 +55,16 @@ def cleanup(request: StoreRequest, store: str) -> HttpResponseBase:
             found = sections.read(line.title, partial(look.at, line), None)
             rows.append(Row.of(line, values, found))
             distinct |= {(one.kind, one.names): one for one in found or ()}
-    sections.read("counts", entry.counts, None)  # for the side bar
+    titles = {row.line.asks: row.line.title for row in rows}
     context = {
         "rows": rows,
-        "limits": limits,
+        "wrong": [f"{titles[name]}: {found[0]}" for name, found in limits.errors.items()],
         "total": sum(one.count for one in distinct.values()),
         "bytes": sum(one.size for one in distinct.values()),
         "unread": sections.troubles,
         "busy": entry.store.owned_by(),
         "unproven": entry.store.owner_unproven(),
-        "schedules": [
-            (one, words(one), json.loads(one.params).get("lines", []))
-            for one in Schedule.objects.filter(store=entry.name).select_related("last_run", "user")
-        ],
+        "schedules": listed(entry.name),
+        **form_of(entry, request.GET, values),
     }
     return page(request, "cleanup/index.html", "cleanup/_board.html", context)

@@ -1,4 +1,5 @@
-"""Schedules of the cleanup: add, switch, delete."""
+"""Schedules: add, switch, delete. What can be scheduled is any action that `SCHEDULED` names; its
+part of the form is read as the action itself reads it."""
 
 from __future__ import annotations
 
@@ -8,21 +9,36 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
-from django.http import HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from omnidash import audit
+from omnidash.actions import Params
 from omnidash.actions.catalogue import ACTIONS
-from omnidash.asked import BadQuestion, params_of
+from omnidash.actions.cleanup import lines_of
+from omnidash.asked import BadQuestion, limits_of, params_of
+from omnidash.htmx import from_htmx, page
 from omnidash.models import Run, Schedule
-from omnidash.roles import person
-from omnidash.schedules import following, words
-from omnidash.stores import StoreRequest
+from omnidash.roles import person, reserved
+from omnidash.schedules import DAYS, following, what, words
+from omnidash.stores import Entry, StoreRequest
 from omnidash.views.actions import refusal
+
+SCHEDULED = ("clean-up",)
+_PAGES = {"clean-up": "cleanup"}
+"""Where the schedules of an action are listed."""
+
+
+_INTERVALS = [("day", "daily"), ("week", "weekly"), ("hours", "every so many hours")]
+_FIELDS = {"hours": ("hours",), "day": ("at", "zone"), "week": ("weekday", "at", "zone")}
 
 
 class ScheduleForm(forms.Form):
+    """When it is due. What belongs to another interval is hidden, so it is not looked at."""
+
+    action = forms.ChoiceField(choices=[(name, name) for name in SCHEDULED])
     every = forms.ChoiceField(choices=Schedule.Every.choices)
     hours = forms.IntegerField(min_value=1, max_value=24 * 31, required=False)
     weekday = forms.IntegerField(min_value=0, max_value=6, required=False)
@@ -32,8 +48,13 @@ class ScheduleForm(forms.Form):
     def clean_zone(self) -> str:
         zone = str(self.cleaned_data.get("zone") or "UTC")
         if zone not in available_timezones():
-            raise forms.ValidationError("There is no such time zone.")
+            raise forms.ValidationError("There is no such time zone; one is Europe/Berlin.")
         return zone
+
+    def clean(self) -> None:
+        used = _FIELDS.get(self.cleaned_data.get("every", ""), ())
+        for name in {"hours", "weekday", "at", "zone"}.difference(used):
+            self.errors.pop(name, None)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -43,68 +64,132 @@ class ScheduleForm(forms.Form):
             "hours": self.cleaned_data.get("hours") or 24,
             "weekday": self.cleaned_data.get("weekday") or 0,
             "minute": at.hour * 60 + at.minute if at else 180,
-            "zone": self.cleaned_data["zone"],
+            "zone": self.cleaned_data.get("zone") or "UTC",
         }
+
+
+_NEW = {"every": "day", "hours": "24", "weekday": "0", "at": "03:00", "zone": "UTC"}
+
+
+def form_of(entry: Entry, data: QueryDict, limits: Params) -> dict[str, Any]:
+    """The context of the form of a new schedule of the cleanup, as far as `data` fills it in."""
+    return {
+        "new": {name: data.get(name, value) for name, value in _NEW.items()},
+        "intervals": _INTERVALS,
+        "days": list(enumerate(DAYS)),
+        "chosen": data.getlist("line"),
+        "lines": [
+            (line, data.get(line.asks) or f"{limits[line.asks]:.10g}" if line.asks else "")
+            for line in lines_of(entry.store)
+        ],
+    }
+
+
+def listed(store: str) -> list[tuple[Schedule, str, str]]:
+    """Each with what it does, and when."""
+    found = Schedule.objects.filter(store=store, action__in=SCHEDULED)
+    return [
+        (one, what(one), words(one))
+        for one in found.order_by("pk").select_related("last_run", "user")
+    ]
+
+
+def _refused(request: StoreRequest) -> HttpResponse | None:
+    if not request.user.has_perm("omnidash.edit_schedules"):
+        why = reserved("Changing schedules", "edit_schedules")
+        audit.refused(request, "edit-schedules", why)
+        return refusal(request, "You may not do this", why, 403)
+    if request.entry.read_only:
+        audit.refused(request, "edit-schedules", request.entry.read_only)
+        return refusal(request, "Not possible now", request.entry.read_only, 409)
+    return None
 
 
 @require_POST
 def save(request: StoreRequest, store: str) -> HttpResponse:
     """Add one, or switch or delete the one that is named."""
-    if not request.user.has_perm("omnidash.edit_schedules"):
-        audit.refused(request, "edit-schedules", "needs the permission edit_schedules")
-        return refusal(request, "You may not do this", "Schedules are for administrators.", 403)
-    if request.entry.read_only:
-        audit.refused(request, "edit-schedules", request.entry.read_only)
-        return refusal(request, "Not possible now", request.entry.read_only, 409)
+    if (answer := _refused(request)) is not None:
+        return answer
     if "schedule" in request.POST:
         return _change(request)
-    form = ScheduleForm(request.POST)
-    if not form.is_valid():
-        why = "; ".join(f"{name}: {' '.join(map(str, found))}"
-                        for name, found in form.errors.items())  # fmt: skip
-        return refusal(request, "That is no schedule", why, 422)
-    try:
-        params = params_of(ACTIONS["clean-up"], request.entry, request.POST, {})
-    except BadQuestion as error:
-        return refusal(request, "That cannot be asked", str(error), 400)
+    form, problem = ScheduleForm(request.POST), ""
+    if form.is_valid():
+        action = form.cleaned_data["action"]
+        try:
+            params = params_of(ACTIONS[action], request.entry, request.POST, {})
+        except BadQuestion as error:
+            problem = str(error)
+        else:
+            _add(request, action, params, form)
+            return _back(request, action)
+    limits = limits_of(request.POST).values(request.entry.counts())
+    context = {**form_of(request.entry, request.POST, limits), "form": form, "problem": problem}
+    return page(request, "cleanup/schedule.html", "cleanup/_schedule_form.html", context, 422)
+
+
+def _add(request: StoreRequest, action: str, params: Params, form: ScheduleForm) -> None:
     made = Schedule(
-        store=store, action="clean-up", params=json.dumps(params), user=person(request), next_at=0,
-        **form.values,
+        store=request.entry.name, action=action, params=json.dumps(params), user=person(request),
+        next_at=0, **form.values,
     )  # fmt: skip
     made.next_at = following(made, time.time())
     made.save()
     _note(request, made, "added")
-    return redirect("cleanup", store)
+
+
+def delete(request: StoreRequest, store: str) -> HttpResponse:
+    """The confirmation of deleting one; what it posts goes to `save`."""
+    if (answer := _refused(request)) is not None:
+        return answer
+    found = _named(request.GET, store)
+    if found is None:
+        raise Http404
+    context = {
+        "schedule": found, "what": what(found), "when": words(found),
+        "back": reverse(_PAGES[found.action], args=[store]),
+    }  # fmt: skip
+    return page(request, "cleanup/delete.html", "cleanup/_delete.html", context)
+
+
+def _named(data: QueryDict, store: str) -> Schedule | None:
+    number = data.get("schedule", "")
+    return Schedule.objects.filter(
+        pk=int(number) if number.isdecimal() and len(number) < 19 else 0, store=store
+    ).first()
 
 
 def _change(request: StoreRequest) -> HttpResponse:
-    number = request.POST["schedule"]
-    found = Schedule.objects.filter(
-        pk=int(number) if number.isdecimal() and len(number) < 19 else 0, store=request.entry.name
-    ).first()
-    if found is not None:
-        match request.POST.get("do"):
-            case "delete":
-                _note(request, found, "deleted")
-                found.delete()
-            case "off":
-                Schedule.objects.filter(pk=found.pk).update(enabled=False)
-                _note(request, found, "switched off")
-            case "on":
-                Schedule.objects.filter(pk=found.pk).update(
-                    enabled=True, next_at=following(found, time.time())
-                )
-                _note(request, found, "switched on")
-    return redirect("cleanup", request.entry.name)
+    found = _named(request.POST, request.entry.name)
+    if found is None:  # somebody else was quicker
+        return _back(request, SCHEDULED[0])
+    match request.POST.get("do"):
+        case "delete":
+            _note(request, found, "deleted")
+            found.delete()
+        case "off":
+            Schedule.objects.filter(pk=found.pk).update(enabled=False)
+            _note(request, found, "switched off")
+        case "on":
+            Schedule.objects.filter(pk=found.pk).update(
+                enabled=True, next_at=following(found, time.time())
+            )
+            _note(request, found, "switched on")
+    return _back(request, found.action)
 
 
-def _note(request: StoreRequest, schedule: Schedule, what: str) -> None:
+def _back(request: HttpRequest, action: str) -> HttpResponse:
+    address = reverse(_PAGES[action], args=[request.entry.name])  # type: ignore[attr-defined]
+    if from_htmx(request):
+        return HttpResponse(status=204, headers={"HX-Redirect": address})
+    return redirect(address)
+
+
+def _note(request: StoreRequest, schedule: Schedule, told: str) -> None:
     """Schedules do things later in somebody's name, so the log tells who made them."""
     now = time.time()
-    lines = ", ".join(json.loads(schedule.params)["lines"])
     Run.objects.create(
         action="edit-schedules", store=schedule.store, address=request.entry.store.address,
         who=person(request).get_username(), user=person(request), state=Run.State.DONE,
         origin=request.META.get("REMOTE_ADDR", ""), params=schedule.params,
-        message=f"Clean up {lines}, {words(schedule)}: {what}.", created_at=now, ended_at=now,
+        message=f"{what(schedule)}, {words(schedule)}: {told}.", created_at=now, ended_at=now,
     )  # fmt: skip
