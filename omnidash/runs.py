@@ -26,7 +26,7 @@ from django.db import DatabaseError, close_old_connections, connection, transact
 from django_tasks import task
 from django_tasks_db.models import DBTaskResult
 
-from omnidash import bins
+from omnidash import bins, roles
 from omnidash.actions import Action, Params
 from omnidash.actions.catalogue import ACTIONS
 from omnidash.actions.plans import LARGEST, digest_of, pack, unpack
@@ -67,7 +67,7 @@ class Refused(Exception):
 def require(user: Any, action: Action, entry: Entry) -> None:
     """NotAllowed where the person may not; Refused where nobody may."""
     if not user.is_active or not user.has_perm(f"omnidash.{action.permission}"):
-        raise NotAllowed(f"{action.name} needs the permission {action.permission}")
+        raise NotAllowed(roles.reserved(action.label, action.permission))
     if entry.read_only:
         raise Refused(f"{entry.name} is read-only: {entry.read_only}")
 
@@ -334,7 +334,7 @@ class Execution:
 
     def _mark(self) -> None:
         """On the time axis of the store's charts."""
-        text = f"{self.run.action} by {self.run.who}: {self.done:,} done"
+        text = f"{ACTIONS[self.run.action].label} by {self.run.who}: {self.done:,} done"
         with _tolerated():
             Mark.objects.create(
                 source=registry()[self.run.store].history.source(), at=time.time(),

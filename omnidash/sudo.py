@@ -36,15 +36,14 @@ def recently_confirmed(request: HttpRequest) -> bool:
     return 0 <= age < RECENT  # a clock that was set back proves nothing
 
 
-def require_recent(request: HttpRequest) -> HttpResponse | None:
-    """The way to the page that asks for the password and leads back here; None if it was given.
-
-    It leads back with GET: what was posted is not kept, and has to be asked for again.
-    """
+def require_recent(request: HttpRequest, back: str = "") -> HttpResponse | None:
+    """The way to the page that asks for the password and leads back here, or to the address `back`;
+    None if it was given. It leads there with GET: what was posted is not kept."""
     if recently_confirmed(request):
         return None
     htmx = from_htmx(request)
-    back = current_path(request) or "/" if htmx else request.get_full_path()
+    if not back:
+        back = current_path(request) or "/" if htmx else request.get_full_path()
     address = f"{reverse('confirm-password')}?{urlencode({'next': back})}"
     return HttpResponse(status=401, headers={"HX-Redirect": address}) if htmx else redirect(address)
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import PASSWORD, client_of
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -16,7 +18,7 @@ from omnidash import runs
 from omnidash.models import Plan, Run
 from omnidash.stores import registry
 from omnidash.text import ref
-from tests.pages import HTMX, serving, text_of
+from tests.pages import HTMX, elements, get_part, serving, text_of
 from tests.stores import Backend, JsonBackend, contents, let_it_rest, settled
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -221,6 +223,74 @@ def test_clearing_asks_the_password_again_after_a_while() -> None:
     assert answer["Location"].startswith(reverse("confirm-password"))
 
 
+def grown_old(client: Client) -> None:
+    """The password was given long ago."""
+    session = client.session
+    session["password_shown_at"] = 0
+    session.save()
+
+
+def password_given(client: Client, answer: Any) -> Any:
+    """Goes the way that the answer leads, through the password, and on to where that leads."""
+    there = answer.headers.get("HX-Redirect") or answer["Location"]
+    assert there.startswith(reverse("confirm-password"))
+    user = User.objects.get(username="administrator")
+    user.set_password(PASSWORD)
+    user.save()
+    client.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    (back,) = parse_qs(urlsplit(there).query)["next"]
+    confirmed = client.post(reverse("confirm-password"), {"password": PASSWORD, "next": back})
+    return client.get(confirmed["Location"])
+
+
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_after_the_password_one_is_back_at_what_was_asked_for(headers: dict[str, str]) -> None:
+    client = client_of("administrator")
+    grown_old(client)
+    answer = password_given(client, client.get("/prod/clear/results", headers=headers))
+    assert "Clear 4 records?" in text_of(answer)
+    plan = Plan.objects.get()
+    assert token_of(answer) == plan.token
+    grown_old(client)
+    late = client.post(
+        "/prod/clear/results", {"plan": plan.token, "typed": "prod"}, headers=headers
+    )
+    assert not Run.objects.exists()
+    answer = password_given(client, late)
+    assert token_of(answer) == plan.token == Plan.objects.get().token
+    assert outcome(confirmed(client, "clear/results", answer, typed="prod")).done == 4
+    done = client.get("/prod/clear/results", {"plan": plan.token})
+    assert "confirmed already" in text_of(done)
+
+
+def test_a_value_that_was_written_is_not_lost_to_the_password() -> None:
+    client = client_of("administrator")
+    grown_old(client)
+    form = password_given(client, client.get("/prod/config/edit", {"of": ref("mine")}))
+    assert '"x": 1' in text_of(form)
+    grown_old(client)
+    late = client.post("/prod/config/edit", {"of": ref("mine"), "text": "[1, 2]"})
+    answer = password_given(client, late)
+    assert outcome(confirmed(client, "config/edit", answer)).state == "done"
+    assert registry()["prod"].store.get_config("mine") == [1, 2]
+
+
+def test_the_plan_of_another_person_is_not_shown() -> None:
+    token = token_of(asked(client_of("administrator"), "results/delete", of=ref("task-1")))
+    answer = asked(client_of("operator"), "results/delete", plan=token)
+    assert answer.status_code == 400
+    assert "task-1" not in text_of(answer)
+
+
+def test_a_refusal_says_for_whom_it_is_in_words() -> None:
+    answer = asked(client_of("viewer"), "put-back", run="1")
+    assert "Put back is for operators and administrators." in text_of(answer)
+    answer = asked(client_of("operator"), "clear/results")
+    assert "Clear is for administrators." in text_of(answer)
+    log = text_of(client_of("administrator").get("/runs/"))
+    assert "put_back" not in log and "clear_store" not in log
+
+
 def test_a_key_is_set_edited_and_deleted() -> None:
     client, store = client_of("administrator"), registry()["prod"].store
     for key, text in ({"key": "new"}, '{"y": [1, 2]}'), ({"of": ref("new")}, "3"):
@@ -240,6 +310,25 @@ def test_a_value_that_is_no_json_is_told_and_not_taken(text: str) -> None:
     answer = client.post("/prod/config/edit", {"of": ref("mine"), "text": text})
     assert answer.status_code == 422
     assert not Plan.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{oops", "in line 1, at character 2, a name in double quotes is missing"),
+        ('{\n "a": 1\n "b": 2}', "in line 3, at character 2, a comma or the end is missing"),
+        ("[1] 2", "in line 1, at character 5, something follows the value"),
+        ("fast", "a text stands in double quotes"),
+        ('"\\x"', "a backslash"),
+        ("NaN", "which knows no NaN"),
+        ("1e999", "a number is too large"),
+        ("[" * 100_000, "too deeply nested"),
+    ],
+)
+def test_what_is_wrong_with_json_is_said_in_plain_words(text: str, told: str) -> None:
+    client = client_of("administrator")
+    answer = client.post("/prod/config/edit", {"of": ref("mine"), "text": text})
+    assert told in text_of(answer)
 
 
 def test_a_value_that_is_not_shown_whole_is_not_offered_to_be_stored() -> None:
@@ -298,6 +387,45 @@ def test_the_log_is_filtered_and_downloaded() -> None:
     assert "delete-results" in csv and "operator" in csv
     records = b"".join(client.get(f"/runs/{run.pk}/?format=json")).decode()
     assert '"task-1"' in records and '"done"' in records
+
+
+def test_the_log_calls_things_by_their_names() -> None:
+    client = client_of("administrator")
+    answer = asked(client, "results/expiry", of=ref("task-1"), expiry="1h")
+    run = outcome(confirmed(client, "results/expiry", answer))
+    page = client.get("/runs/")
+    labels = {one.get("value"): one.text for one in elements(page, "option") if one.get("value")}
+    assert labels["extend-results"] == "Set expiry"
+    assert labels["log-in"] == "Log in"
+    assert not [label for label in labels.values() if "-" in label or "_" in label]
+    assert "Set expiry" in text_of(client.get(f"/runs/{run.pk}/"))
+
+
+def test_what_was_skipped_is_counted_once() -> None:
+    client = client_of("operator")
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    run = outcome(confirmed(client, "results/delete", answer))
+    registry()["prod"].store.save_result("task-1", {"agent": "a"}, 60)
+    settled(registry()["prod"].store)
+    undo = outcome(confirmed(client, "put-back", asked(client, "put-back", run=run.pk)))
+    said = text_of(client.get(f"/runs/{undo.pk}/"))
+    assert "0 of 1 done" in said
+    assert said.count("1 skipped") == 1
+    assert said.count("0 of 1") == 1
+
+
+def test_the_side_bar_counts_what_a_run_has_left() -> None:
+    client = client_of("operator")
+    asked(client, "")
+    answer = asked(client, "results/delete", of=ref("task-1"))
+    run = outcome(confirmed(client, "results/delete", answer))
+    part = get_part(client, f"/runs/{run.pk}/")
+    assert parse_qs(part.headers["X-Counts"])["results"] == ["3"]
+
+
+def test_of_the_configuration_the_keys_that_would_go_are_counted() -> None:
+    page = text_of(client_of("administrator").get("/prod/storage/"))
+    assert "1 of 2 keys; OmniDaemon's own stay" in page
 
 
 def test_a_failed_login_is_in_the_log() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
@@ -45,17 +46,22 @@ def _answered(
 ) -> HttpResponseBase:
     """Its confirmation or its start, or why there is none. `params` None: what the request asks."""
     entry = request.entry
+    asked = request.POST if request.method == "POST" else request.GET
     try:
         runs.require(request.user, wanted, entry)
-        if wanted.sudo and (answer := require_recent(request)) is not None:
-            return answer
-        if request.method == "POST" and "plan" in request.POST:
-            return _start(request, wanted)
-        asked = request.POST if request.method == "POST" else request.GET
-        if params is None:
-            params = params_of(wanted, entry, asked, given or {})
         with patience(LOOK_SECONDS):
-            plan = runs.plan(person(request), wanted, entry, params)
+            if params is None and "plan" in asked:
+                plan = _shown(request, wanted, asked["plan"])
+            else:
+                if params is None:
+                    params = params_of(wanted, entry, asked, given or {})
+                plan = runs.plan(person(request), wanted, entry, params)
+            # What was shown is kept while the password is asked, and shown once more.
+            back = f"{address}?{urlencode({'plan': plan.token})}"
+            if wanted.sudo and (answer := require_recent(request, back)) is not None:
+                return answer
+            if request.method == "POST" and "plan" in asked:
+                return _start(request, wanted, plan)
             return _confirm(request, wanted, plan, address)
     except runs.NotAllowed as error:
         audit.refused(request, wanted.name, str(error))
@@ -64,7 +70,7 @@ def _answered(
         audit.refused(request, wanted.name, str(error))
         return refusal(request, "Not possible now", str(error), 409)
     except BadQuestion as error:
-        return refusal(request, "That cannot be asked", str(error), 400)
+        return unclear(request, error)
     except StoreError as error:
         if isinstance(error, StoreUnavailable | StoreDenied):
             raise
@@ -80,7 +86,7 @@ def again(request: StoreRequest, store: str) -> HttpResponseBase:
     try:
         refuse_elsewhere(found, request.entry.store)
     except BadQuestion as error:
-        return refusal(request, "That cannot be asked", str(error), 400)
+        return unclear(request, error)
     params = {k: v for k, v in json.loads(found.params).items() if k != "vouched"}
     address = reverse(found.action, args=[store, *([params["what"]] if "what" in params else [])])
     return _answered(request, ACTIONS[found.action], params, address)
@@ -89,6 +95,11 @@ def again(request: StoreRequest, store: str) -> HttpResponseBase:
 def refusal(request: HttpRequest, title: str, why: str, status: int) -> HttpResponse:
     context = {"title": title, "why": why}
     return page(request, "actions/refusal.html", "actions/_refusal.html", context, status=status)
+
+
+def unclear(request: HttpRequest, error: BadQuestion) -> HttpResponse:
+    """What was asked for cannot be: its reason is all that there is to say."""
+    return refusal(request, str(error).rstrip("."), "", 400)
 
 
 def _confirm(
@@ -136,14 +147,22 @@ def _back(action: Action, entry: Entry) -> str:
     return reverse(_PAGES.get(action.name, "results"), args=[entry.name])
 
 
-def _start(request: StoreRequest, action: Action) -> HttpResponseBase:
+def _shown(request: StoreRequest, action: Action, token: str) -> Plan:
+    """The plan that this person was shown."""
     plan = Plan.objects.filter(
-        token=request.POST["plan"][:64].replace("\0", ""), user=person(request), action=action.name,
+        token=token[:64].replace("\0", ""), user=person(request), action=action.name,
         store=request.entry.name,
     ).first()  # fmt: skip
     late = plan is not None and plan.made_at < time.time() - runs.PLANS_KEPT
-    if plan is None or (late and not Run.objects.filter(plan=plan).exists()):
+    started = plan is not None and Run.objects.filter(plan=plan).exists()
+    if plan is None or (late and not started):
         raise BadQuestion("What was shown is kept for an hour. Ask again, to see what is now.")
+    if started and request.method != "POST":
+        raise BadQuestion("That was confirmed already, and is in the log of runs.")
+    return plan
+
+
+def _start(request: StoreRequest, action: Action, plan: Plan) -> HttpResponseBase:
     known = Run.objects.filter(plan=plan).first()
     if known is None:
         problem = _missing(request, action, plan)
@@ -207,6 +226,10 @@ def details_of(action: Action, params: Params) -> list[tuple[str, str]]:
             found.append(("Lines", "; ".join(titles)))
         elif name == "vouched":
             found.append(("Stated", "no OmniDaemon uses this folder"))
+        elif name == "what":
+            found.append(("What", "configuration" if value == "config" else str(value)))
+        elif name in _LIMITS:
+            found.append((_LIMITS[name][0], f"{value:,.10g} {_LIMITS[name][1]}"))
         elif name in _SHOWN:
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             found.append((_SHOWN[name], text))
@@ -215,10 +238,10 @@ def details_of(action: Action, params: Params) -> list[tuple[str, str]]:
     return found
 
 
-_SHOWN = {
-    "topic": "Topic", "what": "What", "days": "Older than days",
-    "megabytes": "Larger than MB", "metric_days": "Events older than days",
-    "newest": "Newest events kept", "keys": "Keys",
+_SHOWN = {"topic": "Topic", "keys": "Keys"}
+_LIMITS = {
+    "days": ("Older than", "days"), "megabytes": ("Larger than", "MB"),
+    "metric_days": ("Events older than", "days"), "newest": ("Kept", "newest events"),
 }  # fmt: skip
 
 

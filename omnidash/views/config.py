@@ -15,10 +15,11 @@ from omnidash.downloads import Columns, download, whole
 from omnidash.htmx import page
 from omnidash.meanings import meaning_of
 from omnidash.queries import PAGE_ROWS, ConfigQuery, Pager
+from omnidash.roles import reserved
 from omnidash.stores import StoreRequest
 from omnidash.sudo import require_recent
 from omnidash.text import MASK, is_secret, masked, masked_text
-from omnidash.views.actions import act, refusal
+from omnidash.views.actions import act, refusal, unclear
 from storage.base import Store
 from storage.records import ConfigEntry, to_text
 
@@ -75,19 +76,20 @@ def config(request: StoreRequest, store: str) -> HttpResponseBase:
 def edit(request: StoreRequest, store: str) -> HttpResponseBase:
     """A form for one key; what is posted leads to the confirmation of setting it."""
     if not request.user.has_perm("omnidash.edit_config"):
-        audit.refused(request, "set-config", "set-config needs the permission edit_config")
-        return refusal(
-            request, "You may not do this", "Configuration is changed by administrators.", 403
-        )
-    if request.method == "POST" and "plan" in request.POST:
-        return act(request, store, "set-config")
-    if (answer := require_recent(request)) is not None:
-        return answer  # before somebody writes what would then be lost
+        why = reserved(ACTIONS["set-config"].label, "edit_config")
+        audit.refused(request, "set-config", why)
+        return refusal(request, "You may not do this", why, 403)
     asked = request.POST if request.method == "POST" else request.GET
+    if "plan" in asked:
+        return act(request, store, "set-config")
+    if request.method != "POST":  # before somebody writes anything
+        answer = require_recent(request, request.get_full_path())
+        if answer is not None:
+            return answer
     try:
         key, problem = key_of(request.entry.store, asked), ""
     except BadQuestion as error:
-        return refusal(request, "That cannot be asked", str(error), 400)
+        return unclear(request, error)
     if request.method == "POST":
         try:
             params_of(ACTIONS["set-config"], request.entry, request.POST, {})

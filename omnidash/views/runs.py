@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -21,10 +22,13 @@ from omnidash.downloads import Columns, download, moment
 from omnidash.htmx import page, wants_part
 from omnidash.models import Run
 from omnidash.queries import PAGE_ROWS, Pager, RunsQuery
+from omnidash.roles import reserved
+from omnidash.sections import Sections
 from omnidash.stores import registry
 from omnidash.views.actions import details_of, refusal, title_of
 from storage.changes import Target
 
+_LABELS = {**audit.KINDS, **{action.name: action.label for action in ACTIONS.values()}}
 _SHOWN = 20  # records of a run on its page
 _WAITS = 15.0  # seconds after which a queued run has no worker, it seems
 
@@ -43,7 +47,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
         "asked": asked,
         "rows": [Row.of(run) for run in rows],
         "pager": Pager(asked.offset, len(rows), total),
-        "actions": sorted([*ACTIONS, *audit.KINDS]),
+        "actions": sorted(_LABELS.items(), key=lambda item: item[1]),
         "states": Run.State.values,
         "stores": list(registry()),
     }
@@ -53,10 +57,10 @@ def runs(request: HttpRequest) -> HttpResponseBase:
 def _refused(request: HttpRequest) -> HttpResponse | None:
     if request.user.has_perm("omnidash.view_run"):
         return None
-    audit.refused(request, "view-runs", "view-runs needs the permission view_run")
+    why = reserved("The log of runs", "view_run")
+    audit.refused(request, "view-runs", why)
     _beside(request, "")
-    return refusal(request, "You may not see this", "The log is for operators and administrators.",
-                   403)  # fmt: skip
+    return refusal(request, "You may not see this", why, 403)
 
 
 def _beside(request: HttpRequest, store: str) -> None:
@@ -84,14 +88,18 @@ class Row:
     run: Run
     title: str
     details: list[tuple[str, str]]
+    said: str
+    """Its message without the count that stands beside it."""
 
     @classmethod
     def of(cls, run: Run) -> Row:
         action = ACTIONS.get(run.action)
+        counted = f"{run.done:,} of {run.total:,} done"
+        said = run.message.removeprefix(counted).removeprefix("; ").removeprefix(".")
         if action is None or run.state == Run.State.REFUSED:
-            return cls(run, run.action.replace("-", " ").capitalize(), [])
+            return cls(run, _LABELS.get(run.action, run.action), [], said)
         params = json.loads(run.params)
-        return cls(run, title_of(action, params, run.total), details_of(action, params))
+        return cls(run, title_of(action, params, run.total), details_of(action, params), said)
 
 
 _COLUMNS: Columns[Run] = {
@@ -127,6 +135,8 @@ def run(request: HttpRequest, number: int) -> HttpResponseBase:
     if request.GET.get("format") in ("csv", "json"):
         return download(request, f"run-{number}", _RECORD_COLUMNS, records_of(found))
     unfinished = found.state in Run.UNFINISHED
+    if not unfinished and found.store in registry():  # for the side bar: it has changed them
+        Sections().read("counts", partial(registry()[found.store].counts, max_age=0), None)
     if unfinished and wants_part(request):
         shown: list[Record] = []
     else:
@@ -134,11 +144,10 @@ def run(request: HttpRequest, number: int) -> HttpResponseBase:
     context = {
         "row": Row.of(found),
         "run": found,
+        "label": _LABELS.get(found.action, found.action),
         "unfinished": unfinished,
-        "plain": f"{found.total:,} of {found.total:,} done.",  # which the count says already
         "share": min(100, 100 * (found.done + found.skipped) // found.total) if found.total else 0,
         "waits": found.state == Run.State.QUEUED and now - found.created_at > _WAITS,
-        "report": json.loads(found.report),
         "records": shown,
         "further": len(shown) == _SHOWN,
         "can_put_back": _can_put_back(request, found),
@@ -173,12 +182,23 @@ def _can_put_back(request: HttpRequest, found: Run) -> bool:
     )
 
 
+_KINDS = {
+    "config": "key", "entry": "index entry", "file": "temporary file", "hash": "agent's record",
+    "member": "agent's name", "metrics": "metric events",
+}  # fmt: skip
+"""Kinds of records that their names do not tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record of a run, and what became of it."""
 
     target: Target
     outcome: str
+
+    @property
+    def kind(self) -> str:
+        return _KINDS.get(self.target.kind, self.target.kind)
 
 
 def records_of(found: Run) -> Iterator[Record]:
@@ -219,8 +239,9 @@ def stop(request: HttpRequest, number: int) -> HttpResponse:
         raise Http404
     action = ACTIONS.get(found.action)
     if action is None or not request.user.has_perm(f"omnidash.{action.permission}"):
-        audit.refused(request, "stop-run", f"stopping run {number} needs its permission")
+        why = reserved(f"Stopping run {number}", action.permission if action else "clear_store")
+        audit.refused(request, "stop-run", why)
         _beside(request, found.store)
-        return refusal(request, "You may not do this", "It needs the permission of the run.", 403)
+        return refusal(request, "You may not do this", why, 403)
     execution.ask_to_stop(found, request.user.get_username())
     return redirect("runs-one", number)

@@ -9,6 +9,7 @@ from django.http.response import HttpResponseBase
 from omnidash.capacity import fills
 from omnidash.downloads import Columns, download, moment, whole
 from omnidash.htmx import page
+from omnidash.meanings import meaning_of
 from omnidash.queries import StorageQuery
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
@@ -53,6 +54,7 @@ def storage(request: StoreRequest, store: str) -> HttpResponseBase:
     sections = Sections()
     counts = sections.read("counts", entry.counts, Counts())
     context = {
+        "own_keys": _clearable(request) if request.user.has_perm("omnidash.clear_store") else None,
         "inspection": inspection,
         "troubles": inspection.troubles + sections.troubles,
         "facts": facts.items(),
@@ -60,6 +62,14 @@ def storage(request: StoreRequest, store: str) -> HttpResponseBase:
         "fills": fills(entry.history.source(), counts, inspection.facts, time.time()),
     }
     return page(request, "storage/index.html", "storage/_board.html", context)
+
+
+def _clearable(request: StoreRequest) -> int | None:
+    """Keys that clearing the configuration deletes; None while not all are found."""
+    found = Sections().read("configuration", request.entry.store.config_keys, None)
+    if found is None or not found.complete:
+        return None
+    return sum(not meaning_of(key) for key in found.keys)
 
 
 class _Walked:

@@ -216,7 +216,7 @@ def test_all_that_match_are_asked_about_together(visit: Visit, store: str) -> No
     count = heading.split()[0]
     matching = page.locator(".matching-bar")
     expect(matching).to_contain_text(f"All {count} that match")
-    matching.get_by_text("Extend").click()
+    matching.get_by_text("Set expiry").click()
     matching.get_by_role("button", name="24 hours longer").click()
     shown = dialog(page)
     expect(shown).to_have_accessible_name(f"Set the expiry of {count} results?")
@@ -262,6 +262,7 @@ def test_a_value_that_is_no_json_is_said_in_the_dialog_and_kept_there(
     expect(shown.get_by_label("Key")).to_be_focused()
     shown.get_by_label("Key").fill("mine")
     shown.get_by_label("Value").fill("{oops")
+    taller(page, shown.get_by_label("Value"))  # its style must not be copied: the policy forbids it
     page.mouse.click(5, 5)
     expect(shown.get_by_label("Value")).to_have_value("{oops")
     with page.expect_response(lambda found: found.status == 422):
@@ -271,6 +272,52 @@ def test_a_value_that_is_no_json_is_said_in_the_dialog_and_kept_there(
     shown.get_by_label("Value").fill('{"a": ""}')
     shown.get_by_role("button", name="Go on").click()
     expect(shown.locator("#actions-confirm")).to_be_visible()
+
+
+def taller(page: Page, area: Locator) -> None:
+    """Drags the corner of a text area down."""
+    box = area.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] - 4, box["y"] + box["height"] - 4
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + 40)
+    page.mouse.up()
+    expect(area).to_have_attribute("style", re.compile("height"))
+
+
+def test_a_line_of_the_cleanup_asks_with_the_limit_as_it_stands(visit: Visit, store: str) -> None:
+    page = visit(f"{store}/cleanup/")
+    line = page.locator("#line-many-metrics")
+    line.get_by_role("spinbutton").fill("1234")
+    line.get_by_role("button", name="Clean up").click()
+    expect(dialog(page).locator(".facts")).to_contain_text("1,234 newest events")
+    page.keyboard.press("Escape")
+    line.get_by_role("spinbutton").press("Enter")
+    expect(page).to_have_url(re.compile("newest=1234"))
+    expect(line.get_by_role("spinbutton")).to_have_value("1234")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_schedule_shows_the_fields_of_its_interval_and_says_there_what_is_wrong(
+    visit: Visit, watch: Watch, scripts: bool
+) -> None:
+    watch.expect("422")
+    page = visit("json/cleanup/", java_script_enabled=scripts)
+    form = page.get_by_role("form", name="Add a schedule")
+    for interval, fields in (
+        ("day", ["every", "at", "zone"]), ("week", ["every", "weekday", "at", "zone"]),
+        ("hours", ["every", "hours"]),
+    ):  # fmt: skip
+        form.get_by_label("Repeat").select_option(interval)
+        named = form.locator(".schedule-when [name]")
+        assert [one.get_attribute("name") for one in named.all() if one.is_visible()] == fields
+    form.get_by_label("Old results", exact=True).check()
+    form.get_by_role("spinbutton", name="Hours").fill("0")
+    form.get_by_role("button", name="Add schedule").click()
+    expect(form.get_by_role("alert")).to_contain_text("greater than or equal to 1")
+    expect(form.get_by_label("Old results", exact=True)).to_be_checked()
+    expect(form.get_by_role("spinbutton", name="Hours")).to_be_visible()
 
 
 def test_what_cannot_be_asked_is_said_in_the_dialog(
@@ -346,6 +393,9 @@ def test_selection_menus_and_dialogs_fit_and_can_be_read_by_all(
     page.get_by_label("All on this page").check()
     assert too_wide(page) + violations(page) == []
     bar(page).locator("summary").click()
+    menu = bar(page).locator(".menu-panel").bounding_box()
+    delete = bar(page).get_by_role("button", name="Delete").bounding_box()
+    assert menu and delete and menu["y"] + menu["height"] <= delete["y"], "the bar stays in sight"
     assert violations(page) == []
     bar(page).get_by_role("button", name="1 hour longer").click()
     expect(dialog(page).locator("#actions-confirm")).to_be_visible()
@@ -358,3 +408,8 @@ def test_selection_menus_and_dialogs_fit_and_can_be_read_by_all(
         page.get_by_role("link", name=label).first.click()
         expect(dialog(page).locator("#actions-confirm, #config-edit")).to_be_visible()
         assert too_wide(page) + violations(page) == [], path
+    expect(page.locator("#confirm-title")).to_be_in_viewport()
+    expect(dialog(page).locator("[name=typed]")).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    page.goto(application("json/cleanup/"))
+    assert too_wide(page) + violations(page) == []
