@@ -8,9 +8,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from storage.base import Store
 
-__all__ = ["Store", "StoreURL", "open_store", "parse_url", "safe_url"]
+__all__ = ["BACKENDS", "Store", "StoreURL", "open_store", "parse_url", "safe_url"]
 
 _SCHEMES = {"json": "json", "redis": "redis", "rediss": "redis", "unix": "redis"}
+BACKENDS = frozenset(_SCHEMES.values())
 _OPTIONS = {"json": {"mode", "env"}, "redis": {"prefix", "db", "mode", "env"}}
 # What an option may be, where it is one of a few words.
 _VALUES = {"mode": "read-only", "env": "production"}

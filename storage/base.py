@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from storage.changes import Changeable
 from storage.records import Agent, Broken, ConfigEntry, Metric, Moment, Result, Supervisor
+from storage.snapshots import Restorable
 
 RecordT = TypeVar("RecordT")
 
@@ -31,6 +32,10 @@ class StoreReadOnly(StoreError):
 
 class StoreBusy(StoreError):
     """A running OmniDaemon owns the JSON directory and would undo or corrupt an outside write."""
+
+
+class StoreChanged(StoreError):
+    """Somebody else changed what was to be changed; nothing happened."""
 
 
 class RecordNotFound(StoreError):
@@ -198,7 +203,7 @@ class ConfigListing:
     complete: bool = True
 
 
-class Store(Changeable, ABC):
+class Store(Changeable, Restorable, ABC):
     """One store of OmniDaemon.
 
     The first part has the names, arguments, answers and limits of OmniDaemon 0.1.1's `BaseStore`

@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from storage.base import ResultQuery
 
-Kind = Literal["agent", "result", "entry", "member", "hash", "metrics", "config", "file"]
+Kind = Literal["agent", "result", "entry", "member", "hash", "topic", "metrics", "config", "file"]
 """`entry`: one of the index of results; `member`: a name in a topic's set; `hash`: an agent's own
-record; the last three of Redis only. `metrics`: events from the oldest to a boundary. `file`: a
-temporary file that a killed writer left behind (JSON only)."""
+record; `topic`: one of the set of topics that has no agent; these of Redis only. `metrics`: events
+from the oldest to a boundary. `file`: JSON only, a temporary file that a killed writer left behind;
+in a backup, the original bytes of a file."""
 Names = tuple[str, ...]
 """Topic and name of an agent, a member or a hash; the task id of a result or an entry; the key of
 configuration; the name of a file; of metrics the boundary, in the backend's own words."""
 
 
-@dataclass(frozen=True, slots=True)
+# Nobody changes one of these, but to say so (`frozen`) quadruples what it costs to make one, and
+# they are made by the hundred thousand.
+@dataclass(slots=True, unsafe_hash=True)
 class Target:
     """One record as it was seen. `mark` is another one for another version of the record, and
     only compared. `size` in bytes; `count` is more than 1 for metrics alone. `note` says what its
-    deletion does besides (an agent whose record another one shares)."""
+    deletion does besides (an agent whose record another one shares); of a sum, some of its
+    records."""
 
     kind: Kind
     names: Names
@@ -33,8 +37,13 @@ class Target:
     count: int = 1
     note: str = ""
 
+    @property
+    def stays(self) -> bool:
+        """Whether it was seen already that it will be skipped."""
+        return self.note.endswith(STAYS)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class Record:
     """A whole record as it is stored, to be put back.
 
@@ -74,10 +83,12 @@ class Expiry:
     more: float | None = None
 
 
+STAYS = ": it stays"
+"""How the note of what is going to be skipped ends."""
 CHANGED = "changed since it was shown"
 GONE = "was gone already"
 SHARED = "shares its record with another agent, which is not to be deleted"
-THERE = "is there again"
+THERE = "is there already"
 EXPIRED = "has expired meanwhile"
 """Why a record was skipped."""
 
@@ -88,6 +99,13 @@ class Changeable(ABC):
 
     largest_change: int
     """How many records may be given at once to what changes them."""
+    removed_apart: frozenset[Kind] = frozenset()
+    """Of which kinds two removals may be at work at once, in two threads, without disturbing each
+    other."""
+
+    def inseparable(self, one: Target, other: Target) -> bool:
+        """Whether the one can only be changed together with the other."""
+        return False
 
     def owned_by(self) -> str:
         """Why a change would be refused now because OmniDaemon is at work (`StoreBusy`); empty
@@ -105,8 +123,9 @@ class Changeable(ABC):
 
     @abstractmethod
     def agent_targets(self, agents: Iterable[tuple[str, str]] | None = None) -> list[Target]:
-        """Those of the (topic, name) pairs that are registered, or all, by topic and name. `note`
-        names the agents that share the record, and whether they would be deleted too."""
+        """Those of the (topic, name) pairs that are registered, or all, by topic and name, but such
+        that share one record side by side. `note` names the agents that share the record, and
+        whether they would be deleted too."""
 
     @abstractmethod
     def result_targets(

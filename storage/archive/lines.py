@@ -1,26 +1,27 @@
-"""The lines of an archive: records and header as JSON, and the seal of what was written so far."""
+"""The lines of an archive that are no records: its header, its notes, and their seals."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import orjson
 
-from storage.changes import Kind, Names, Record
-from storage.records import parse_json
+from storage.records import number, parse_json
 
 FORMAT, VERSION = "omnidash-archive", 1
-_KINDS, _FORMS = frozenset(get_args(Kind)), frozenset({"text", "hash", "dump", "none"})
 _SEAL = b',"sha256":"'
-_MOST_MS = 1 << 62
+_LONGEST_NOTE = 1 << 16
 
 
 class ArchiveError(Exception):
     """The file is damaged, no archive, or beyond a limit; the message says which."""
+
+
+class LimitError(ArchiveError):
+    """It is beyond a limit, and may be none the worse for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Digest(Protocol):
 
 def sealed(line: Mapping[str, Any], digest: Digest) -> bytes:
     """A line that ends in the digest of all before it, which then holds the line too."""
-    head = _ascii(line)[:-1]
+    head = as_ascii(line)[:-1]
     digest.update(head)
     seal = _SEAL + digest.hexdigest().encode("ascii") + b'"}\n'
     digest.update(seal)
@@ -62,13 +63,14 @@ def parse_line(line: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        value, _ = parse_json(line)
+        # What a header or a note says of itself may be beyond it, a record never is.
+        value = parse_json(line)[0] if len(line) <= _LONGEST_NOTE else None
     if not isinstance(value, dict):
         raise ArchiveError("the archive is damaged: a line is no JSON object")
     return value
 
 
-def _ascii(value: object) -> bytes:
+def as_ascii(value: object) -> bytes:
     try:
         line = orjson.dumps(value)
         if line.isascii():
@@ -98,18 +100,24 @@ def header_of(line: Mapping[str, Any], depth: int) -> Header:
         raise ArchiveError("this is no archive of OmniDash")
     if line.get("version") != VERSION:
         raise ArchiveError("this archive was written by a later version of OmniDash")
-    kind, created_at, about = line.get("kind"), line.get("created_at"), line.get("about")
+    kind, created_at = line.get("kind"), number(line.get("created_at"))
     backend, address = line.get("backend"), line.get("address")
     if (
         kind not in ("bin", "backup")
         or not isinstance(backend, str)
         or not isinstance(address, str)
-        or not isinstance(created_at, (int, float))
-        or not isinstance(about, dict)
-        or not _is_flat(about, depth)
+        or created_at is None
     ):
         raise ArchiveError("the header of the archive is not as it should be")
-    return Header(kind, backend, address, float(created_at), about)
+    return Header(kind, backend, address, created_at, about_of(line, depth))
+
+
+def about_of(line: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    """What a header or an end says beside what it must; the end need not say anything."""
+    about = line.get("about", {})
+    if not isinstance(about, dict) or not _is_flat(about, depth):
+        raise ArchiveError("what the archive says about itself is not as it should be")
+    return about
 
 
 def _is_flat(value: object, depth: int) -> bool:
@@ -117,96 +125,3 @@ def _is_flat(value: object, depth: int) -> bool:
         return True
     inner = value.values() if isinstance(value, dict) else value
     return depth > 0 and all(_is_flat(one, depth - 1) for one in inner)
-
-
-# Records
-
-
-def record_line(record: Record) -> bytes:
-    line: dict[str, Any] = {"kind": record.kind, "names": names_out(record.names)}
-    try:
-        line["raw"] = record.raw.decode("utf-8")
-    except UnicodeDecodeError:
-        line["raw_b64"] = _b64(record.raw)
-    if record.form != "text":
-        line["form"] = record.form
-    if record.expires_at_ms is not None:
-        line["expires_at_ms"] = max(-_MOST_MS, min(_MOST_MS, record.expires_at_ms))
-    if record.score is not None:
-        line["score"] = record.score
-    if record.stream_id is not None:
-        line["stream_id"] = record.stream_id
-    text = _ascii(line)
-    if "raw" in line and len(text) > 2 * len(record.raw) + 4096:  # almost nothing but escapes
-        line["raw_b64"] = _b64(line.pop("raw").encode("utf-8"))
-        text = _ascii(line)
-    return text + b"\n"
-
-
-def record_of(line: Mapping[str, Any]) -> Record:
-    try:
-        raw = line.get("raw")
-        record = Record(
-            kind=line["kind"],
-            names=names_in(line["names"]),
-            raw=_from_b64(line["raw_b64"]) if raw is None else raw.encode("utf-8"),
-            form=line.get("form", "text"),
-            expires_at_ms=line.get("expires_at_ms"),
-            score=line.get("score"),
-            stream_id=line.get("stream_id"),
-        )
-        fits = record.kind in _KINDS and record.form in _FORMS
-    except (AttributeError, KeyError, TypeError, ValueError):
-        fits = False
-    if not fits or not _is_typed(record):
-        raise ArchiveError("a record of the archive is not as it should be")
-    return record
-
-
-def _is_typed(record: Record) -> bool:
-    texts = (record.score, record.stream_id)
-    is_time = record.expires_at_ms is None or type(record.expires_at_ms) is int
-    return is_time and all(text is None or isinstance(text, str) for text in texts)
-
-
-def names_out(names: Names) -> list[str | dict[str, str]]:
-    return [_name_out(name) for name in names]
-
-
-def _name_out(name: str) -> str | dict[str, str]:
-    """JSON would make one character of two lone surrogates that stand side by side."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return {"b64": _b64(name.encode("utf-8", "surrogatepass"))}
-    return name
-
-
-def names_in(found: object) -> Names:
-    """ValueError or TypeError if they are none."""
-    if not isinstance(found, list):
-        raise TypeError
-    return tuple(
-        name if isinstance(name, str) else _from_b64(name["b64"]).decode("utf-8", "surrogatepass")
-        for name in found
-    )
-
-
-def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode("ascii")
-
-
-def _from_b64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-def last_versions(
-    batches: Sequence[Sequence[Record]], missing: Collection[Names] = ()
-) -> list[Record]:
-    """Of what was kept for one deletion, perhaps in several goes, the last version of each record,
-    but none of those that then were not deleted. Two may have one name if kept in one go."""
-    later, found = set(missing), list[list[Record]]()
-    for records in reversed(batches):
-        found.append([record for record in records if record.names not in later])
-        later |= {record.names for record in records}
-    return [record for records in reversed(found) for record in records]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,18 +15,18 @@ from storage.archive.lines import (
     Digest,
     Header,
     header_line,
-    last_versions,
-    names_out,
-    record_line,
     sealed,
 )
 from storage.archive.reader import ArchiveReader
+from storage.archive.record_lines import last_versions, names_out, record_line
 from storage.changes import Change, Names, Record
 
 _PART = ".part"
 _LEVEL = 1  # to keep a batch should not take longer than to delete it
 _GZIP = zlib.MAX_WBITS | 16
-_PIECE = 1 << 18
+_PIECE = 1 << 16  # larger ones cost a third more: memory for them is fetched from the system anew
+# Of a backup, whose reader holds one in memory: as lines at most six times as large, all escapes.
+_BATCH, _BATCH_RECORDS = 8 << 20, 10_000
 
 
 def present(path: str) -> str | None:
@@ -48,6 +48,7 @@ class ArchiveWriter:
         self.path, self.header = path, header
         self.counts = Counter[str]()  # records that were deleted, by kind
         self.size = 0  # bytes on disk so far
+        self.unpacked = 0  # bytes that were read back in the end
         self._kept, self._open = 0, list[Sequence[Record]]()
         self._gzip = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         self._digest = hashlib.sha256()
@@ -85,6 +86,8 @@ class ArchiveWriter:
     def _missing(self, change: Change) -> list[Names]:
         """Those kept that were not deleted in the end. Where one of two of one name was skipped,
         the last that were kept are those deleted."""
+        if not change.skipped:
+            return []
         kept = {record.names for records in self._open for record in records}
         missing = [
             names for names in dict.fromkeys(names for names, _ in change.skipped) if names in kept
@@ -95,19 +98,23 @@ class ArchiveWriter:
         return missing
 
     def add(self, records: Sequence[Record]) -> None:
-        """Records of a backup, which nobody deletes: safe on disk only at the end."""
-        kept = self._kept + 1
-        end = {"kept": kept, "records": len(records)}
-        self._write([records, end, {"done": kept, "except": []}])
-        self._kept = kept
-        self.counts.update(record.kind for record in records)
+        """Records of a backup, which nobody deletes, in one batch or several: safe on disk only at
+        the end."""
+        for some in _batches(records):
+            kept = self._kept + 1
+            end = {"kept": kept, "records": len(some)}
+            self._write([some, end, {"done": kept, "except": []}], flush=zlib.Z_NO_FLUSH)
+            self._kept = kept
+            self.counts.update(record.kind for record in some)
 
-    def finish(self, verify: bool = False) -> None:
+    def finish(self, verify: bool = False, about: Mapping[str, Any] | None = None) -> None:
         """Give it its name; if asked, only after all of it has been read back (else ArchiveError).
-        Once is enough."""
+        `about` is what only the end can say, as JSON. Once is enough."""
         if self._closed:
             return
-        self._write([{"counts": dict(self.counts), "complete": True}], durable=True, last=True)
+        end: dict[str, Any] = {"counts": dict(self.counts), "complete": True}
+        end = end if about is None else {**end, "about": about}
+        self._write([end], durable=True, flush=zlib.Z_FINISH)
         if verify:
             self._verify()
         os.rename(self.path + _PART, self.path)
@@ -116,8 +123,9 @@ class ArchiveWriter:
 
     def _verify(self) -> None:
         with ArchiveReader(self.path + _PART) as reader:
-            for _ in reader:
+            for _ in reader.verify() if self.header.kind == "backup" else reader:
                 pass
+        self.unpacked = reader.unpacked
         if not reader.complete:
             raise ArchiveError("what is read back is not what was written")
 
@@ -152,14 +160,15 @@ class ArchiveWriter:
         self,
         lines: list[Sequence[Record] | dict[str, Any]],
         durable: bool = False,
-        last: bool = False,
+        flush: int = zlib.Z_SYNC_FLUSH,
     ) -> None:
         """All of it or nothing, as far as readers and later writes can tell."""
         gzip, digest = self._gzip.copy(), self._digest.copy()
         try:
             for piece in _pieces(lines, digest):
                 self._put(gzip.compress(piece))
-            self._put(gzip.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH))
+            if flush != zlib.Z_NO_FLUSH:
+                self._put(gzip.flush(flush))
             if durable:
                 os.fdatasync(self._file)
         except BaseException:
@@ -173,6 +182,19 @@ class ArchiveWriter:
         rest = memoryview(raw)
         while rest:
             rest = rest[os.write(self._file, rest) :]
+
+
+def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    some, size = list[Record](), 0
+    for record in records:
+        one = len(record.raw) + 4 * sum(map(len, record.names))
+        if some and (size + one > _BATCH or len(some) == _BATCH_RECORDS):
+            yield some
+            some, size = [], 0
+        some.append(record)
+        size += one
+    if some:
+        yield some
 
 
 def _pieces(lines: list[Sequence[Record] | dict[str, Any]], digest: Digest) -> Iterator[bytes]:

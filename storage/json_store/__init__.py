@@ -9,12 +9,20 @@ from storage.json_store.config import JsonConfig
 from storage.json_store.inspection import JsonInspection
 from storage.json_store.metrics import JsonMetrics
 from storage.json_store.results import JsonResults
+from storage.json_store.staging import JsonRestore
 
 __all__ = ["JsonStore"]
 
 
 class JsonStore(
-    JsonAgents, JsonChanges, JsonResults, JsonMetrics, JsonConfig, JsonInspection, JsonBatch
+    JsonAgents,
+    JsonChanges,
+    JsonResults,
+    JsonMetrics,
+    JsonConfig,
+    JsonInspection,
+    JsonBatch,
+    JsonRestore,
 ):
     """A store in a directory of JSON files."""
 

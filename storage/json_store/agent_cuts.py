@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from storage.changes import CHANGED, GONE, THERE, Change, Record, Target
 from storage.json_store.agents import listed_name, own_name
 from storage.json_store.cuts import NO_JSON, Added, Cut, mark_of, note_done, why_not
-from storage.json_store.layout import Listing, Objects, as_record, parse_exactly, parse_list
+from storage.json_store.layout import (
+    Corrupt,
+    Listing,
+    Objects,
+    as_record,
+    parse_exactly,
+    parse_list,
+)
 
 WHOLE = ""  # the name under which a topic is known that is no list of agents
 _BY_PLACE = re.compile(r"\[\d+\]")
@@ -133,7 +140,7 @@ def with_agents(document: Objects, records: Sequence[Record]) -> Added[Objects]:
         elif name == WHOLE:
             put[topic] = text
         else:
-            fresh.setdefault(topic, []).append((_place(record), text))
+            fresh.setdefault(topic, []).append((place_of(record), text))
     change.done = len(put) + sum(map(len, fresh.values()))
     for topic, agents in fresh.items():
         put[topic] = _as_topic(_seated([one.text for one in placed.get(topic, [])], agents))
@@ -156,7 +163,7 @@ class _Present:
         return THERE if known else ""
 
 
-def _place(record: Record) -> int:
+def place_of(record: Record) -> int:
     score = record.score or ""
     return int(score) if score.isdecimal() and len(score) < 10 else 1 << 30
 
@@ -165,3 +172,28 @@ def _seated(texts: list[bytes], agents: list[tuple[int, bytes]]) -> list[bytes]:
     for place, text in sorted(agents, key=lambda agent: agent[0]):
         texts.insert(place, text)
     return texts
+
+
+Put = dict[str, list[tuple[int, bytes]]]
+"""Agents of a topic by name, with their places: two may have one name."""
+
+
+def merged_agents(document: Objects, put: dict[str, Put], deleted: set[tuple[str, str]]) -> Objects:
+    """Put in the place of those of their names. Corrupt where a topic would be no list of agents
+    and hold some, too."""
+    placed = document.derive(placed_agents)
+    gone = deleted | {(topic, name) for topic, agents in put.items() for name in agents}
+    topics: dict[str, bytes] = {}
+    for topic in dict.fromkeys([*(topic for topic, _ in deleted), *put]):
+        left = [one for one in placed.get(topic, []) if (topic, one.name) not in gone]
+        fresh = put.get(topic, {})
+        names = {one.name for one in left} | fresh.keys()
+        if WHOLE in names and len(names) > 1:
+            raise Corrupt(f"topic {topic!r} {_NO_LIST.removeprefix('its topic ')}")
+        agents = [one for ones in fresh.values() for one in ones]
+        if WHOLE in names:
+            topics[topic] = agents[-1][1] if agents else left[0].text
+        elif names:
+            topics[topic] = _as_topic(_seated([one.text for one in left], agents))
+    dropped = {topic for topic, _ in gone} - topics.keys()
+    return document.with_texts(topics, dropped) if gone else document

@@ -32,9 +32,10 @@ from storage.json_store.cuts import (
     without_events,
     without_keys,
 )
+from storage.json_store.encoding import encode
 from storage.json_store.expiry import check_expiry, with_expiry
 from storage.json_store.files import StoreFile
-from storage.json_store.layout import Objects, encode
+from storage.json_store.layout import Objects
 from storage.json_store.results import JsonResults
 from storage.records import parse_json
 
@@ -159,7 +160,7 @@ class JsonChanges(JsonResults):
         files.check_directory(self.directory)
         self._require_ownership()
         change = Change()
-        with files.directory_lock(self.directory):
+        with self._locked():
             there = files.of_killed_writers(self.directory)
             for target in targets:
                 (name,) = target.names

@@ -9,7 +9,8 @@ from typing import Any
 
 from storage.changes import Change, Expiry, Target
 from storage.json_store.cuts import Added, why_not_seen
-from storage.json_store.layout import Objects, encode, parse_exactly, parse_objects
+from storage.json_store.encoding import encode
+from storage.json_store.layout import Objects, parse_exactly, parse_objects
 from storage.json_store.results import ResultIndex
 from storage.records import LATEST
 

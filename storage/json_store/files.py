@@ -121,12 +121,14 @@ def _refusal(path: str, error: OSError) -> StoreError:
 
 @dataclass(frozen=True, slots=True)
 class Version(Generic[DocumentT]):
-    """One version of a file. `signature` None: there is no file, and so no data yet."""
+    """One version of a file. `signature` None: there is no file, and so no data yet. `raw` are the
+    bytes of a corrupt one."""
 
     document: DocumentT | None
     signature: Signature | None
     problem: str = ""
     settled: bool = True
+    raw: bytes = b""
 
     @property
     def modified(self) -> float | None:
@@ -170,7 +172,8 @@ class StoreFile(Generic[DocumentT]):
         try:
             return Version(self._parse(raw), signature, settled=settled)
         except Corrupt as error:
-            return Version(None, signature, self._corrupt(status.st_mtime, str(error)), settled)
+            problem = self._corrupt(status.st_mtime, str(error))
+            return Version(None, signature, problem, settled, raw)
 
     def _corrupt(self, modified: float, why: str) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(modified))
@@ -215,7 +218,7 @@ def errors_of_writing(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreReadOnly(f"{path}: no space left; nothing changed") from None
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
             raise StoreReadOnly(f"{path}: {reason(error)}; nothing changed") from None
         raise StoreUnavailable(f"{path}: {reason(error)}; nothing changed") from None
 
@@ -252,19 +255,26 @@ def write_beside(path: str, raw: bytes, durable: bool) -> str:
     file that it will replace. The caller holds the lock."""
     directory, name = os.path.split(path)
     beside = os.path.join(directory, f"{TEMPORARY_PREFIX}{name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
-            rest = memoryview(raw)
-            while rest:
-                rest = rest[file.write(rest) :]
-            _take_over_permissions(file.fileno(), path)
-            if durable:
-                os.fsync(file.fileno())
-    except BaseException:
-        os.unlink(beside)
-        raise
+    write_new(beside, raw, path, durable)
     return beside
+
+
+def write_new(path: str, raw: bytes, like: str, durable: bool = True) -> None:
+    """A complete file where there is none yet, or none at all; with the permissions of `like`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        rest = memoryview(raw)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        _take_over_permissions(descriptor, like)
+        if durable:
+            os.fsync(descriptor)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _take_over_permissions(descriptor: int, path: str) -> None:
@@ -289,12 +299,17 @@ def move_into_place(beside: str, path: str, durable: bool) -> os.stat_result:
     status = os.lstat(beside)
     os.rename(beside, path)
     if durable:
-        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(os.path.dirname(path))
     return status
+
+
+def sync_directory(path: str) -> None:
+    """What was renamed, made or removed in it stays so after a power cut."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 HALF_WRITTEN = ("agents.tmp", "results.tmp", "metrics.tmp", "config.tmp")  # OmniDaemon's own names

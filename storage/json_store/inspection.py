@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from storage.base import Counts, Fact, Inspection, StoreDenied, StoreError
-from storage.json_store import files
+from storage.json_store import files, journal
 from storage.json_store.agents import index_agents
 from storage.json_store.files import StoreFile
 from storage.json_store.layout import Unreadable
@@ -146,6 +146,11 @@ class JsonInspection(JsonFiles):
             found.troubles.append(f"only {free / 1e6:.0f} MB are free at {self.directory}")
         if space.f_files and space.f_favail < space.f_files * 0.01:
             found.troubles.append(f"only {space.f_favail} inodes are free at {self.directory}")
+        if journal.is_pending(self.directory):
+            found.troubles.append(
+                f"a restore of {self.directory} is being made or was left half done: the next "
+                "change of it by OmniDash finishes or undoes it"
+            )
         self._inspect_leftovers(found)
 
     def _inspect_leftovers(self, found: Inspection) -> None:

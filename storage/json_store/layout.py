@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
+from storage.json_store.encoding import encode
 from storage.records import json_kind, parse_json
 
 DerivedT = TypeVar("DerivedT")
@@ -183,11 +184,6 @@ def _joined(opening: bytes, pieces: list[bytes], closing: bytes) -> tuple[bytes,
         starts.append(position)
         position += len(piece) + 4
     return opening + b"\n  " + b",\n  ".join(pieces) + b"\n" + closing, starts
-
-
-def encode(value: object) -> bytes:
-    """A value as OmniDaemon writes it one level deep."""
-    return json.dumps(value, indent=2, default=str).replace("\n", "\n  ").encode("ascii")
 
 
 def as_record(raw: bytes) -> bytes | None:

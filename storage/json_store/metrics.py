@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,6 +106,15 @@ def event_ids(values: list[Any], first: int) -> Iterator[str]:
         before = name
         if position >= first:
             yield f"{name}-{count:04d}"
+
+
+def unique_event_ids(values: list[Any]) -> Iterator[str]:
+    """As `event_ids` of all, and no two alike even if the clock was set back in between."""
+    seen = Counter[str]()
+    for name in event_ids(values, 0):
+        time = name.rpartition("-")[0]
+        yield f"{time}-{seen[time]:04d}"
+        seen[time] += 1
 
 
 def _metric(event_id: str, value: object) -> Metric:

@@ -54,13 +54,13 @@ def judge(
 
 
 def _judge_started(started: object, last_change: float | None, now: float) -> Owner:
-    begun = f"it was started {_date(started)} and has not said that it stopped"
+    begun = f"it was started {_date(started, now)} and has not said that it stopped"
     if last_change is None:
         return Owner("unproven", [begun, "nobody has changed a file since we did"])
     age = max(0.0, now - last_change)
     if age <= QUIET:
-        return Owner("live", [begun, f"a file changed {age:.0f} s ago"])
-    return Owner("unproven", [begun, f"no file has changed for {age:.0f} s"])
+        return Owner("live", [begun, f"a file changed {words(age)} ago"])
+    return Owner("unproven", [begun, f"no file has changed for {words(age)}"])
 
 
 def _judge_unregistered(why: str, changes: Mapping[str, float], now: float) -> Owner:
@@ -69,13 +69,22 @@ def _judge_unregistered(why: str, changes: Mapping[str, float], now: float) -> O
     age = math.inf if name is None else max(0.0, now - changes[name])
     if age > QUIET:
         return Owner("free", [f"{why}, and nobody else writes here"])
-    return Owner("unproven", [f"{why}, but {name} changed {age:.0f} s ago"])
+    return Owner("unproven", [f"{why}, but {name} changed {words(age)} ago"])
 
 
-def _date(started: object) -> str:
+def _date(started: object, now: float) -> str:
+    """An age, since a reader's clock is of a zone that is not known here."""
     if isinstance(started, (int, float)) and 0 < started < 1e11:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(started))
+        return f"{words(max(0.0, now - started))} ago"
     return "at an unreadable time"
+
+
+def words(seconds: float) -> str:
+    """In its largest unit."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def supervisors_of(config: Mapping[str, Any]) -> Iterator[Supervisor]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from storage import StoreURL
 from storage.base import Store, StoreBusy, StoreError, StoreUnavailable
-from storage.json_store import files
+from storage.json_store import files, journal
 from storage.json_store.files import Signature, StoreFile
 from storage.json_store.layout import (
     Corrupt,
@@ -44,10 +44,7 @@ class JsonFiles(Store):
         self.address = where.safe
         self.directory = where.path
         self._as_runner = as_runner
-        self._agents = StoreFile(where.path, "agents.json", parse_objects, b"{}")
-        self._results = StoreFile(where.path, "results.json", _parse_results, b"{}")
-        self._metrics = StoreFile(where.path, "metrics.json", parse_list, b"[]")
-        self._config = StoreFile(where.path, "config.json", parse_objects, b"{}")
+        self._agents, self._results, self._metrics, self._config = files_in(where.path)
         self._statement = threading.local()
 
     @property
@@ -133,7 +130,7 @@ class JsonFiles(Store):
         elif owner.state == "unproven":
             why = (
                 f"it cannot be proven that OmniDaemon has stopped using {self.directory} "
-                f"({evidence}). Stop it cleanly, or have an administrator state that it is stopped"
+                f"({evidence})"
             )
         else:
             return {}
@@ -142,7 +139,8 @@ class JsonFiles(Store):
     def _require_ownership(self) -> None:
         for state, why in self._objections().items():
             if state == "live" or not getattr(self._statement, "stopped", False):
-                raise StoreBusy(f"{why}; nothing changed")
+                todo = "" if state == "live" else ". Stop it cleanly, or state that it has stopped"
+                raise StoreBusy(f"{why}{todo}; nothing changed")
 
     def _our_writes(self) -> dict[str, Signature]:
         """The versions that we wrote ourselves: they are no sign of a runner. The last one of
@@ -154,16 +152,30 @@ class JsonFiles(Store):
         except (StoreError, ValueError, TypeError, AttributeError):
             return {}
 
-    def _note_our_write(
-        self, lock: int, name: str, signature: Signature, was: Signature | None
+    def _note_our_writes(
+        self, lock: int, written: Mapping[str, tuple[Signature, Signature | None]]
     ) -> None:
-        """Before it is moved into place, so that at any moment the file is one that is noted."""
+        """By file the version that is to be moved into place, before it is, and the one that is
+        there: so at any moment the file is one that is noted."""
         ours = self._our_writes()
-        if was is not None:
-            own = was in (ours.get(name), ours.get(_PREVIOUS + name))
-            ours[(_PREVIOUS if own else _FORMER) + name] = was
-        noted = json.dumps({**ours, name: signature}).encode("ascii")
-        os.pwrite(lock, noted.ljust(os.fstat(lock).st_size), 0)  # whole for a reader at any moment
+        noted = dict(ours)
+        for name, (signature, was) in written.items():
+            if was is not None:
+                own = was in (ours.get(name), ours.get(_PREVIOUS + name))
+                noted[(_PREVIOUS if own else _FORMER) + name] = was
+            noted[name] = signature
+        text = json.dumps(noted).encode("ascii")
+        os.pwrite(lock, text.ljust(os.fstat(lock).st_size), 0)  # whole for a reader at any moment
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The lock of all our writers; what a killed restore left half done is done first."""
+        with files.directory_lock(self.directory) as lock:
+            if journal.is_pending(self.directory):
+                if owned := self.owned_by():
+                    raise StoreBusy(f"a restore was left half done, and {owned}")
+                journal.settle(self.directory)
+            yield lock
 
     # Changing a file
 
@@ -176,7 +188,7 @@ class JsonFiles(Store):
         process of ours writes in between, and a file that somebody else changed is read again."""
         files.check_directory(self.directory)
         self._require_ownership()
-        with files.directory_lock(self.directory) as lock:
+        with self._locked() as lock:
             for _ in range(_ATTEMPTS):
                 version = file.version()
                 try:
@@ -202,7 +214,7 @@ class JsonFiles(Store):
             with files.errors_of_writing(file.path):
                 if not self._as_runner:
                     signature = files.signature_of(os.lstat(beside))
-                    self._note_our_write(lock, file.name, signature, was)
+                    self._note_our_writes(lock, {file.name: (signature, was)})
                 status = files.move_into_place(beside, file.path, durable)
         finally:
             if os.path.exists(beside):
@@ -217,6 +229,18 @@ class JsonFiles(Store):
             return file.version().problem
         except StoreError as error:
             return str(error)
+
+
+def files_in(
+    directory: str,
+) -> tuple[StoreFile[Objects], StoreFile[Objects], StoreFile[Listing], StoreFile[Objects]]:
+    """Agents, results, metrics and configuration."""
+    return (
+        StoreFile(directory, "agents.json", parse_objects, b"{}"),
+        StoreFile(directory, "results.json", _parse_results, b"{}"),
+        StoreFile(directory, "metrics.json", parse_list, b"[]"),
+        StoreFile(directory, "config.json", parse_objects, b"{}"),
+    )
 
 
 def _parse_results(raw: bytes) -> Objects:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from storage.changes import CHANGED, GONE, SHARED, THERE, Change, Keep, Record, Target
+from storage.changes import CHANGED, GONE, SHARED, STAYS, THERE, Change, Keep, Record, Target
 from storage.records import to_bytes, to_text
 from storage.redis_store.agents import AgentPart
 from storage.redis_store.changing import FOREIGN, ChangingPart
@@ -40,16 +40,27 @@ class AgentChanges(ChangingPart, AgentPart):
         members = self._are_members(self._client.pipe, pairs)
         pairs = [pair for pair, member in zip(pairs, members, strict=True) if member]
         sharers = self._sharers(self._client.pipe, pairs)
+        if sharers:
+            places: dict[bytes, int] = {}
+            for pair in pairs:
+                places.setdefault(self._keys.agent(*pair), len(places))
+            pairs.sort(key=lambda pair: places[self._keys.agent(*pair)])
+        asked = set(pairs)
         targets: list[Target] = []
         for start in range(0, len(pairs), _READ):
             some = pairs[start : start + _READ]
             keys = [self._keys.agent(*pair) for pair in some]
             found = read_hashes(self._client.pipe, self._expiries, keys)
             for pair, stored in zip(some, found, strict=True):
-                note = _note(sharers.get(pair, []), set(pairs)) if sharers else ""
+                note = _note(sharers[pair], asked) if pair in sharers else ""
                 size = stored.size if stored else 0
                 targets.append(Target("agent", _text(pair), _mark(stored), size, note=note))
         return targets
+
+    def inseparable(self, one: Target, other: Target) -> bool:
+        if one.kind != "agent" or other.kind != "agent":
+            return False
+        return self._keys.agent(*_raw(one.names)) == self._keys.agent(*_raw(other.names))
 
     def _are_members(self, read: Read, pairs: Sequence[Raw]) -> list[bool]:
         asked: list[Command] = [
@@ -322,4 +333,4 @@ def _note(others: Sequence[Raw], asked: set[Raw]) -> str:
         shown += f" and {len(others) - _NAMED} more"
     if not named[False]:
         return f"shares its record with {shown}, deleted together"
-    return f"shares its record with {shown}, not all of them to be deleted: it stays"
+    return f"shares its record with {shown}, not all of them to be deleted{STAYS}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from storage.base import StoreDenied
-from storage.changes import Change, Keep, Record, Target
+from storage.changes import Change, Keep, Kind, Record, Target
 from storage.records import to_bytes, to_text
 from storage.redis_store.agent_changes import AgentChanges
 from storage.redis_store.client import ResponseError
@@ -23,6 +23,7 @@ Return = Callable[[Sequence[Record]], Change]
 
 class ChangePart(ResultChanges, AgentChanges, MetricChanges, ConfigChanges):
     largest_change = 500
+    removed_apart = frozenset[Kind]({"result"})  # agents of a topic share its set of names
 
     def remove(self, targets: Sequence[Target], keep: Keep) -> Change:
         kinds: dict[str, Removal] = {

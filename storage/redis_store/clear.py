@@ -10,13 +10,12 @@ key such as `my:config:key` is left alone. What is left alone is counted in the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 from storage.records import to_text
 from storage.redis_store.client import ResponseError
 from storage.redis_store.keys import config_may_be_anothers
 from storage.redis_store.part import RedisPart
-from storage.redis_store.scan import KeyScan
+from storage.redis_store.scan import walk
 
 _UNLINKED = 500  # keys in one UNLINK
 
@@ -28,12 +27,12 @@ class ClearPart(RedisPart):
         topics = self._client.call("SMEMBERS", self._keys.topics) if self._is_set() else []
         known = [to_text(topic) for topic in topics]
         count = sum(self.delete_topic(topic) for topic in known)
-        for keys in self._walk(self._keys.topic_head):
+        for keys in walk(self._client, self._keys.topic_head):
             found = [key[len(self._keys.topic_head) :] for key in keys]
             own = self._survey.own_topics(found)
             count += sum(self.delete_topic(to_text(topic)) for topic in found if topic in own)
             _report(len(found) - len(own))
-        for keys in self._walk(self._keys.agent_head):
+        for keys in walk(self._client, self._keys.agent_head):
             names = self._survey.own_names(keys)
             ours = [key for key, pair in zip(keys, names, strict=True) if pair is not None]
             count += self._unlink(ours)
@@ -56,7 +55,7 @@ class ClearPart(RedisPart):
                 [("UNLINK", *keys), ("ZREM", self._keys.results_index, *ids)], deleting=True
             )
             count += done[0]
-        for keys in self._walk(self._keys.result_head):
+        for keys in walk(self._client, self._keys.result_head):
             own = self._survey.own_results([key[len(self._keys.result_head) :] for key in keys])
             count += self._unlink([self._keys.result(task_id) for task_id in own])
             _report(len(keys) - len(own))
@@ -71,7 +70,7 @@ class ClearPart(RedisPart):
 
     def _clear_config(self) -> int:
         count = 0
-        for keys in self._walk(self._keys.config_head):
+        for keys in walk(self._client, self._keys.config_head):
             head = len(self._keys.config_head)
             ours = [key for key in keys if not config_may_be_anothers(key[head:])]
             count += self._unlink(ours)
@@ -86,14 +85,6 @@ class ClearPart(RedisPart):
             "metrics": self.clear_metrics(),
             "config": self._clear_config(),
         }
-
-    def _walk(self, head: bytes) -> Iterator[list[bytes]]:
-        """All keys of a head, in portions; each is checked again, whatever the glob let through."""
-        scan = KeyScan(self._client, self._keys.all_of(head))
-        ended = False
-        while not ended:
-            keys, ended = scan.advance(0.0)
-            yield list(dict.fromkeys(key for key in keys if key.startswith(head)))
 
     def _unlink(self, keys: list[bytes]) -> int:
         count = 0

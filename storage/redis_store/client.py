@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import hiredis
@@ -17,23 +18,24 @@ from redis import exceptions as driver
 from redis.backoff import NoBackoff
 from redis.connection import (
     Connection,
+    DefaultParser,
     SSLConnection,
     UnixDomainSocketConnection,
-)
+)  # fmt: skip
 from redis.retry import Retry
 
 from storage import StoreURL, patience
 from storage.base import StoreDenied, StoreError, StoreReadOnly, StoreUnavailable
 from storage.redis_store.causes import OUTAGES, REFUSALS, system_cause
 from storage.redis_store.pool import CONNECTIONS, FULL, Pool
-
-Command = Sequence[bytes | str | int | float]
-ResponseError = driver.ResponseError
+from storage.redis_store.replies import Command as Command
+from storage.redis_store.replies import ResponseError as ResponseError
+from storage.redis_store.replies import has_errors, require_no_error, unexpected
+from storage.redis_store.replies import is_wrong_type as is_wrong_type
 
 TIMEOUT = 1.0  # seconds to connect, and between two pieces of an answer
 _SLOW = 0.2  # a failure that took longer is not tried again for a while …
 _PAUSE = 1.0  # … so that a page of many questions waits for a frozen server once
-_LOOK_UP = 32  # replies after which a reader looks at the clock
 _ATTEMPTS = 20  # of a transaction whose watched keys keep changing
 
 
@@ -63,6 +65,7 @@ class Client:
             "retry": Retry(NoBackoff(), 0),  # the driver's default keeps a worker for a minute
             "protocol": 2,
             "driver_info": None,  # CLIENT SETINFO may be denied, and costs two round trips
+            "parser_class": _Parser,
         }
         self._pool = Pool(kinds.get(where.scheme, Connection), options, TIMEOUT)
         self._db = where.db
@@ -79,7 +82,7 @@ class Client:
         """One command's reply; an error reply raises."""
         reply = self.pipe([command])[0]
         if isinstance(reply, ResponseError):
-            raise self._refused(reply, command) or _unexpected(reply, command)
+            raise self.refused(reply, command) or unexpected(reply, command)
         return reply
 
     def pipe(self, commands: Sequence[Command], *, denied_ok: bool = False) -> list[Any]:
@@ -102,7 +105,7 @@ class Client:
             try:
                 before: Sequence[Command] = ()
                 for batch in batches:
-                    _send(link, batch)
+                    send(link, batch)
                     if before:
                         yield self._received(link, before)
                     before = batch
@@ -113,13 +116,13 @@ class Client:
                 raise
 
     def _received(self, link: Any, commands: Sequence[Command]) -> list[Any]:
-        replies = _receive(link, len(commands))
+        replies = receive(link, len(commands))
         self.check(replies, commands)
         return replies
 
     def _attempt(self, commands: Sequence[Command], last: bool = False) -> list[Any]:
         with self._connection(may_be_stale=not last) as link:
-            return _exchange(link, commands)
+            return exchange(link, commands)
 
     # Writing
 
@@ -163,7 +166,7 @@ class Client:
                 sent, ahead = [*first, *commands], len(first)
                 first.clear()
                 try:
-                    replies = _exchange(link, sent)
+                    replies = exchange(link, sent)
                 except (driver.RedisError, OSError) as error:
                     broken.append(error)
                     raise
@@ -188,24 +191,20 @@ class Client:
     def _multi(self, link: Any, commands: Sequence[Command], deleting: bool) -> list[Any] | None:
         """None if a watched key changed."""
         framed: list[Command] = [("MULTI",), *commands, ("EXEC",)]
-        *queued, done = _exchange(link, framed)
+        *queued, done = exchange(link, framed)
         if deleting and any(isinstance(reply, driver.OutOfMemoryError) for reply in queued):
-            return self._sound(_exchange(link, commands), commands)
+            return self._sound(exchange(link, commands), commands)
         self.check(queued, framed)
-        for reply, command in zip(queued, framed, strict=False):
-            if isinstance(reply, ResponseError):
-                raise _unexpected(reply, command)
+        require_no_error(queued, framed)
         if isinstance(done, ResponseError):
-            raise self._refused(done, ("EXEC",)) or _unexpected(done, ("EXEC",))
+            raise self.refused(done, ("EXEC",)) or unexpected(done, ("EXEC",))
         if done is None:
             return None
         return self._sound(done, commands)
 
     def _sound(self, replies: Sequence[Any], commands: Sequence[Command]) -> list[Any]:
         self.check(replies, commands)
-        for reply, command in zip(replies, commands, strict=True):
-            if isinstance(reply, ResponseError):
-                raise _unexpected(reply, command)
+        require_no_error(replies, commands)
         return list(replies)
 
     # The edge: whatever the driver raises becomes ours
@@ -224,15 +223,22 @@ class Client:
                 link.disconnect()
                 if may_be_stale and _lost(error):
                     raise _Stale from None
-            cause = f"{self.name}: {self._explain(error)}"
-            self._trip(cause, took)
-            denied = _denied(error, ("SELECT",))
-            raise denied or StoreUnavailable(cause) from None
+            raise self.failure(error, took) from None
         else:
             self._closed_until = 0.0
         finally:
             if link is not None:
                 self._pool.give(link)
+
+    def failure(self, error: Exception, took: float) -> StoreError:
+        """Ours for what the driver raised after so many seconds."""
+        cause = f"{self.name}: {self._explain(error)}"
+        self._trip(cause, took)
+        return _denied(error, ("SELECT",)) or StoreUnavailable(cause)
+
+    def own_connection(self) -> Any:
+        """One beside the pool, to be closed by the caller."""
+        return self._pool.make()
 
     def _pass_breaker(self) -> None:
         if patience.is_over():
@@ -272,7 +278,7 @@ class Client:
         try:
             link: Any = self._pool.make()
             try:
-                text = _exchange(link, [("INFO", "persistence")])[0]
+                text = exchange(link, [("INFO", "persistence")])[0]
             finally:
                 link.disconnect()
         except (driver.RedisError, OSError):
@@ -284,13 +290,15 @@ class Client:
         self, replies: Sequence[Any], commands: Sequence[Command], denied_ok: bool = False
     ) -> None:
         """Raise what concerns more than one record."""
+        if not has_errors(replies):
+            return
         for reply, command in zip(replies, commands, strict=False):
             if isinstance(reply, ResponseError):
-                refused = self._refused(reply, command)
+                refused = self.refused(reply, command)
                 if refused and not (denied_ok and isinstance(refused, StoreDenied)):
                     raise refused
 
-    def _refused(self, error: ResponseError, command: Command) -> StoreError | None:
+    def refused(self, error: ResponseError, command: Command) -> StoreError | None:
         """Our error for a reply that concerns more than the one record."""
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         if code in REFUSALS:
@@ -301,6 +309,21 @@ class Client:
 
 
 _pack: Callable[[Any], bytes] = hiredis.pack_command
+
+
+class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
+    """The driver's, whose connection can also tell what has arrived already: to ask it for each
+    reply costs ten times as much as to parse it."""
+
+    def on_connect(self, connection: Any, **options: Any) -> None:
+        super().on_connect(connection, **options)
+        reader = self._reader
+        nothing = reader.gets()
+
+        def arrived(most: int) -> list[Any]:
+            return list(islice(iter(reader.gets, nothing), most))
+
+        connection.arrived = arrived
 
 
 class _Stale(Exception):
@@ -315,24 +338,29 @@ class _Aside(Exception):
         self.error = error
 
 
-def _exchange(link: Any, commands: Sequence[Command]) -> list[Any]:
-    _send(link, commands)
-    return _receive(link, len(commands))
+def exchange(link: Any, commands: Sequence[Command]) -> list[Any]:
+    send(link, commands)
+    return receive(link, len(commands))
 
 
-def _send(link: Any, commands: Sequence[Command]) -> None:
+def send(link: Any, commands: Sequence[Command]) -> None:
     link.send_packed_command([b"".join(map(_pack, commands))])
 
 
-def _receive(link: Any, count: int) -> list[Any]:
-    read, replies = link.read_response, []
-    for number in range(count):
-        if not number % _LOOK_UP and patience.is_over():
+def receive(link: Any, count: int) -> list[Any]:
+    replies: list[Any] = []
+    while len(replies) < count:
+        if patience.is_over():
             raise driver.TimeoutError
         try:
-            replies.append(read())
+            replies.append(link.read_response())  # waits
         except ResponseError as error:
             replies.append(error)
+        more = link.arrived(count - len(replies))
+        for reply in more:
+            if isinstance(reply, driver.ConnectionError):
+                raise reply
+        replies += more
     return replies
 
 
@@ -345,22 +373,11 @@ def _denied(error: Exception, command: Command) -> StoreDenied | None:
     return StoreDenied(f"Redis does not let this user run {word}")
 
 
-def _unexpected(error: ResponseError, command: Command) -> StoreError:
-    key = command[1] if len(command) > 1 else b""
-    where = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else ""
-    what = "has another type" if is_wrong_type(error) else f"Redis answered: {str(error)[:200]}"
-    return StoreError(f"{command[0]!s} {where[:200]}: {what}")
-
-
 def _lost(error: Exception) -> bool:
     """A connection that broke, not one that was refused or did not answer."""
     return isinstance(error, driver.ConnectionError) and not isinstance(
         error, driver.AuthenticationError | driver.BusyLoadingError
     )
-
-
-def is_wrong_type(reply: object) -> bool:
-    return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 def parse_info(raw: object) -> dict[str, str]:

@@ -19,8 +19,8 @@ from storage.records import (
     to_text,
 )
 from storage.redis_store.agents import to_supervisor
-from storage.redis_store.client import ResponseError
-from storage.redis_store.keys import end_of_mark
+from storage.redis_store.client import Client, ResponseError
+from storage.redis_store.keys import Keys, end_of_mark
 from storage.redis_store.part import RedisPart
 from storage.redis_store.result_reading import kinds
 
@@ -78,12 +78,7 @@ class ConfigPart(RedisPart):
         keys, ended = self._config_scan.advance(budget)
         head = self._keys.config_head
         names = [key[len(head) :] for key in keys if key.startswith(head)]
-        marks = {name: end for name in names if (end := end_of_mark(name)) is not None}
-        types = kinds(self._client, [self._keys.config(name) for name in marks])
-        neighbours = {
-            name[:end] for (name, end), found in zip(marks.items(), types, strict=True)
-            if found in _MARKS
-        }  # fmt: skip
+        neighbours = neighbours_by_mark(self._client, self._keys, names)
         self._config.found(names, neighbours, ended)
 
     def _system_keys(self) -> list[bytes]:
@@ -175,6 +170,16 @@ class ConfigPart(RedisPart):
             found = moment(started if problem else value)
         name = text_of(parse_json(runner_id)[0]) if runner_id is not None else ""
         return Runner(found, name)
+
+
+def neighbours_by_mark(client: Client, keys: Keys, names: Iterable[bytes]) -> set[bytes]:
+    """What other OmniDaemons' prefixes add to ours, by marks among these keys of configuration."""
+    marks = {name: end for name in names if (end := end_of_mark(name)) is not None}
+    types = kinds(client, [keys.config(name) for name in marks])
+    return {
+        name[:end] for (name, end), found in zip(marks.items(), types, strict=True)
+        if found in _MARKS
+    }  # fmt: skip
 
 
 def _to_entry(name: bytes, raw: bytes, size: int) -> ConfigEntry:

@@ -15,7 +15,7 @@ _SHAPE_ANYWHERE = re.compile(rb"(?:\A|:)" + _SHAPE)
 _MARK = re.compile(rb"(?:\A|:)(?:topics|results:index|metrics:stream)\Z")
 
 # Configuration of OmniDaemon itself, which may end in any topic or name.
-_OWN_CONFIG = (b"_subscription_active:", b"supervisor:", b"_omnidaemon_", b"_supervisor_registry")
+OWN_CONFIG = (b"_subscription_active:", b"supervisor:", b"_omnidaemon_", b"_supervisor_registry")
 
 
 def escape_glob(text: bytes) -> bytes:
@@ -31,7 +31,7 @@ def may_be_anothers(rest: bytes) -> bool:
 
 def config_may_be_anothers(name: bytes) -> bool:
     """The same of a configuration key, which nothing but its name can tell from another's."""
-    return not name.startswith(_OWN_CONFIG) and may_be_anothers(name)
+    return not name.startswith(OWN_CONFIG) and may_be_anothers(name)
 
 
 def end_of_mark(name: bytes) -> int | None:
@@ -42,7 +42,7 @@ def end_of_mark(name: bytes) -> int | None:
 
 def is_under(name: bytes, neighbours: Iterable[bytes]) -> bool:
     """Whether it is the key of one of these neighbours, given by what they add to our head."""
-    return not name.startswith(_OWN_CONFIG) and any(
+    return not name.startswith(OWN_CONFIG) and any(
         name.startswith(added) and _SHAPE_AT.match(name, len(added)) for added in neighbours
     )
 

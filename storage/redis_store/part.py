@@ -42,6 +42,10 @@ class RedisPart(Store):
 
     def close(self) -> None:
         self._client.close()
+        self.forget()
+
+    def forget(self) -> None:
+        """All that has been learnt."""
         self._index.reset()
         self._registry.reset()
         self._survey.reset()

@@ -24,6 +24,7 @@ from storage.records import to_bytes, to_text
 from storage.redis_store.changing import FOREIGN, ChangingPart
 from storage.redis_store.client import Command
 from storage.redis_store.keys import may_be_anothers
+from storage.redis_store.ownership import names_itself
 from storage.redis_store.result_reading import read_entries
 from storage.redis_store.result_shelf import Entry
 from storage.redis_store.results import ResultPart
@@ -39,9 +40,9 @@ from storage.redis_store.stored import (
     shape,
     to_ms,
 )
-from storage.redis_store.survey import names_itself
 
 _READ = 500  # results read at once
+_COMPARED = 5000  # results whose expiries are asked for at once
 _SEARCH = 1.0  # seconds spent on the first search for results that the index does not name …
 _STEP = 0.1  # … in pieces of so many
 _LATEST = 2**53  # milliseconds: beyond, a moment is not exact any more
@@ -54,7 +55,7 @@ class ResultChanges(ChangingPart, ResultPart):
         if task_ids is not None:
             return self._targets_by_id([to_bytes(one) for one in dict.fromkeys(task_ids)])
         self._know_all_results()
-        ids = self._all_matching(query or ResultQuery())
+        ids = self._all_matching_now(query or ResultQuery())
         index = self._index
         with index.lock, collector_paused(len(ids)):
             entries = index.shelf.entries
@@ -72,13 +73,43 @@ class ResultChanges(ChangingPart, ResultPart):
             if not index.complete:
                 raise StoreError(
                     "the results are still being learnt:"
-                    f" {index.learnt:,} of {max(index.indexed, index.learnt):,}"
+                    f" {index.learnt:,} of {max(index.indexed, index.learnt):,}. Try again shortly"
                 )
         if not self._survey.complete:
             raise StoreError(
                 "the store is still being searched for results that the index does not name:"
-                f" {self._survey.scan.seen:,} keys so far"
+                f" {self._survey.scan.seen:,} keys so far. Try again shortly"
             )
+
+    def _all_matching_now(self, query: ResultQuery) -> list[bytes]:
+        """Their expiries are asked anew: another process may have moved them (a worker that was
+        told to), which is else noticed only in turn, and an old mark means that a change skips the
+        record. What seems to have expired may have been kept for longer."""
+        index = self._index
+        self._compare(index.lost())
+        if query.by_expiry or query.life == "forever":
+            with index.lock:
+                known = list(index.shelf.entries)
+            self._compare(known)
+            return self._all_matching(query)
+        ids = self._all_matching(query)
+        self._compare(ids)
+        return ids
+
+    def _compare(self, ids: Sequence[bytes]) -> None:
+        stretches = [ids[at : at + _COMPARED] for at in range(0, len(ids), _COMPARED)]
+        batches: Iterator[list[Command]] = (
+            [
+                command
+                for key in map(self._keys.result, some)
+                for command in (self._expiries.command(key), ("STRLEN", key))
+            ]
+            for some in stretches
+        )
+        for some, facts in zip(stretches, self._client.stream(batches), strict=True):
+            self._index.compare(some, facts)
+        for at in range(0, len(ids), _READ):
+            self._index.learn_now(ids[at : at + _READ])
 
     def _all_matching(self, query: ResultQuery) -> list[bytes]:
         if not query.text:
@@ -152,7 +183,7 @@ class ResultChanges(ChangingPart, ResultPart):
                 yield target.names, GONE
                 continue
             mark = result_mark(float(place) if place else None, found.shape, found.expires)
-            if not same_mark(self._expiries, mark, target.mark):
+            if mark != target.mark and not same_mark(self._expiries, mark, target.mark):
                 yield target.names, CHANGED
             elif place is None and may_be_anothers(one) and not names_itself(one, found.raw):
                 yield target.names, FOREIGN
@@ -244,10 +275,16 @@ class ResultChanges(ChangingPart, ResultPart):
                 return
             cursor, pairs = reply[0]
             scores = dict(zip(pairs[::2], pairs[1::2], strict=True))
-            there = self._client.pipe([("EXISTS", self._keys.result(one)) for one in scores])
-            for (one, score), found in zip(scores.items(), there, strict=True):
-                if not found:
-                    yield Target("entry", (to_text(one),), repr(float(score)), len(one))
+            for one in self._without_result(list(scores)):
+                yield Target("entry", (to_text(one),), repr(float(scores[one])), len(one))
+
+    def _without_result(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Asked one by one only where not all of them are there."""
+        keys = [self._keys.result(one) for one in ids]
+        if not keys or self._client.pipe([("EXISTS", *keys)]) == [len(keys)]:
+            return []
+        there = self._client.pipe([("EXISTS", key) for key in keys])
+        return [one for one, found in zip(ids, there, strict=True) if not found]
 
     def _remove_entries(self, targets: Sequence[Target], keep: Keep) -> Change:
         keys, index = self._watched(targets), self._keys.results_index
@@ -291,14 +328,9 @@ class ResultChanges(ChangingPart, ResultPart):
 
 
 def _target(entry: Entry) -> Target:
-    return Target(
-        "result",
-        (to_text(entry.task_id),),
-        result_mark(
-            entry.score if entry.indexed else None, shape(entry.size, entry.digest), entry.expires
-        ),
-        entry.size,
-    )
+    looks = shape(entry.size, entry.digest)
+    mark = result_mark(entry.score if entry.indexed else None, looks, entry.expires)
+    return Target("result", (to_text(entry.task_id),), mark, entry.size)
 
 
 def _moment(before: int | None, expiry: Expiry, now: float, skew: float) -> float | None:

@@ -21,7 +21,7 @@ from typing import Any
 from storage.base import StoreError
 from storage.redis_store.client import Client, Command, ResponseError
 from storage.redis_store.keys import Keys
-from storage.redis_store.result_reading import Expiries, gone, read_entries
+from storage.redis_store.result_reading import Expiries, Range, bounds, gone, read_entries, scored
 from storage.redis_store.result_shelf import Entry, Order, Shelf
 
 BUDGET = 0.4  # seconds that one look may learn; a thread does the rest
@@ -32,8 +32,6 @@ _READ = 500  # results read at once: 32 MB at the very most
 _SLICE = 200  # known results verified at each look
 _PIECES = 16  # parts in which a range of scores is searched for a difference
 _SMALL = 1000  # ids up to which a differing range is simply fetched
-
-Range = tuple[float, float]  # scores from, inclusive, to, exclusive unless infinite
 
 
 class ResultIndex:
@@ -79,6 +77,11 @@ class ResultIndex:
     def loose(self) -> list[bytes]:
         return sorted(self._loose)
 
+    def lost(self) -> list[bytes]:
+        """Ids without a result, as far as is known: each may have come to life again."""
+        with self.lock:
+            return [*self.shelf.gone, *(self._loose - self.shelf.entries.keys())]
+
     def longer_than(self, length: int) -> list[bytes]:
         """The ids of more than so many bytes."""
         with self.lock:
@@ -121,11 +124,11 @@ class ResultIndex:
             self.problem = ""
         self._card = card
         self.verify(some, facts)
-        start, new = 0, self._note(_pairs(head), newest=True)
+        start, new = 0, self._note(scored(head), newest=True)
         while new and new == len(head) // 2 and time.monotonic() < deadline:
             start += new
             head = self._client.call("ZREVRANGE", index, start, start + _CHUNK - 1, "WITHSCORES")
-            new = self._note(_pairs(head), newest=False)
+            new = self._note(scored(head), newest=False)
 
     def _next_slice(self) -> list[bytes]:
         with self.lock:
@@ -177,6 +180,19 @@ class ResultIndex:
         self._again(task_id)
         return False
 
+    def compare(self, task_ids: Sequence[bytes], facts: Sequence[Any]) -> None:
+        """As `verify` does, but an expiry alone that has moved is taken over as it was read."""
+        moved: list[tuple[bytes, float | None]] = []
+        with self.lock:
+            replies = iter(facts)
+            for task_id, expiry, size in zip(task_ids, replies, replies, strict=True):
+                entry, now = self.shelf.entries.get(task_id), self._expiries.read(expiry)
+                if entry is None or entry.size != size or gone(expiry, size):
+                    self._verify_one(task_id, expiry, size)
+                elif not self._expiries.same(entry.expires, now):
+                    moved.append((task_id, now))
+            self.expire(moved)
+
     def _lose(self, task_id: bytes) -> None:
         if task_id in self._scores:
             self.shelf.lose(task_id)
@@ -199,7 +215,7 @@ class ResultIndex:
         while ranges and time.monotonic() < deadline:
             pieces = [piece for whole in ranges for piece in self._split(whole)]
             counts = self._client.pipe(
-                [("ZCOUNT", self._keys.results_index, *_bounds(piece)) for piece in pieces]
+                [("ZCOUNT", self._keys.results_index, *bounds(piece)) for piece in pieces]
             )
             narrowed = len(pieces) > len(ranges)
             ranges = []
@@ -229,7 +245,7 @@ class ResultIndex:
         return list(pairwise(edges))
 
     def _fetch(self, piece: Range, deadline: float) -> None:
-        low, high = _bounds(piece)
+        low, high = bounds(piece)
         before = self._known(piece)
         found: set[bytes] = set()
         while True:
@@ -237,7 +253,7 @@ class ResultIndex:
                 "ZREVRANGEBYSCORE", self._keys.results_index, high, low,
                 "WITHSCORES", "LIMIT", len(found), _CHUNK,
             )])[0]  # fmt: skip
-            pairs = [] if isinstance(reply, ResponseError) else _pairs(reply)
+            pairs = [] if isinstance(reply, ResponseError) else scored(reply)
             self._note(pairs, newest=False)
             found.update(task_id for task_id, _ in pairs)
             if len(pairs) < _CHUNK:
@@ -381,13 +397,3 @@ class ResultIndex:
                     self._loose.add(task_id)
                     self._pending.add(task_id)
                     self._todo.appendleft(task_id)
-
-
-def _pairs(reply: list[bytes]) -> list[tuple[bytes, float]]:
-    numbers = iter(reply)
-    return [(task_id, float(score)) for task_id, score in zip(numbers, numbers, strict=True)]
-
-
-def _bounds(piece: Range) -> tuple[str, str]:
-    low, high = piece
-    return ("-inf" if low == -math.inf else repr(low), "+inf" if high == math.inf else f"({high!r}")

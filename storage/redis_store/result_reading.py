@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -22,6 +23,8 @@ _CLOCK_EVERY = 30.0  # seconds between looks at the server's clock
 _SAME_CLOCK = 1.0  # seconds; a smaller difference is the network's, not the clock's
 _JITTER = 2.0  # seconds that an expiry may seem to move where only PTTL can tell it
 
+Range = tuple[float, float]  # scores from, inclusive, to, exclusive unless infinite
+
 
 class Expiries:
     """When keys expire, by the server's clock: a moment that does not change between looks."""
@@ -34,7 +37,7 @@ class Expiries:
         self._skew = 0.0
 
     def command(self, key: bytes) -> Command:
-        return (self._verb or self._choose(), key)
+        return (self._verb or self._choose(key), key)
 
     def read(self, reply: Any) -> float | None:
         """Unix seconds, or None for never. Only for keys that exist."""
@@ -43,6 +46,14 @@ class Expiries:
         if self._verb == "PEXPIRETIME":
             return reply / 1000
         return time.time() + self.skew() + reply / 1000
+
+    def read_ms(self, reply: Any) -> int | None:
+        """The same in Unix milliseconds."""
+        if not isinstance(reply, int) or reply < 0:
+            return None
+        if self._verb == "PEXPIRETIME":
+            return reply
+        return round((time.time() + self.skew()) * 1000) + reply
 
     def same(self, one: float | None, other: float | None) -> bool:
         if one is None or other is None or self._verb == "PEXPIRETIME":
@@ -59,10 +70,10 @@ class Expiries:
         self._skew = difference if difference and abs(difference) > _SAME_CLOCK else 0.0
         return self._skew
 
-    def _choose(self) -> str:
-        """PEXPIRETIME came with Redis 7."""
+    def _choose(self, key: bytes) -> str:
+        """PEXPIRETIME came with Redis 7. Asked with a key that this user may read."""
         try:
-            reply = self._client.pipe([("PEXPIRETIME", b"")], denied_ok=True)[0]
+            reply = self._client.pipe([("PEXPIRETIME", key)], denied_ok=True)[0]
         except StoreDenied:
             reply = None
         self._verb = "PEXPIRETIME" if isinstance(reply, int) else "PTTL"
@@ -165,3 +176,15 @@ def _read_large(
 def gone(reply: Any, size: Any) -> bool:
     """Whether an expiry reply and a length say that there is no such key."""
     return reply == -2 or (isinstance(reply, ResponseError) and not is_wrong_type(size))
+
+
+def scored(reply: list[bytes]) -> list[tuple[bytes, float]]:
+    """The pairs of a flat reply with scores."""
+    numbers = iter(reply)
+    return [(task_id, float(score)) for task_id, score in zip(numbers, numbers, strict=True)]
+
+
+def bounds(piece: Range) -> tuple[str, str]:
+    """As Redis writes them."""
+    low, high = piece
+    return ("-inf" if low == -math.inf else repr(low), "+inf" if high == math.inf else f"({high!r}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 from storage.redis_store.client import Client
+from storage.redis_store.keys import escape_glob
+
+_FEW = 1000  # keys that Redis looks at before others have their turn
 
 
 class KeyScan:
@@ -48,3 +52,13 @@ class KeyScan:
                 return keys, True
             if time.monotonic() >= deadline:
                 return keys, False
+
+
+def walk(client: Client, head: bytes) -> Iterator[list[bytes]]:
+    """All keys that begin so, in portions. Each is checked again, whatever the glob let through;
+    one may be named twice."""
+    scan = KeyScan(client, escape_glob(head) + b"*")
+    ended = False
+    while not ended:
+        keys, ended = scan.advance(0.0, _FEW)
+        yield list(dict.fromkeys(key for key in keys if key.startswith(head)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import orjson
 
 from storage.changes import Record
 from storage.records import to_bytes
@@ -152,7 +154,7 @@ def read_hashes(read: Read, expiries: Expiries, keys: Sequence[bytes]) -> list[S
 
 def pack_fields(fields: Sequence[bytes]) -> bytes:
     """From a flat reply, in its order."""
-    parts = iter([base64.b64encode(part).decode() for part in fields])
+    parts = iter([b2a_base64(part, newline=False).decode() for part in fields])
     return json.dumps(list(zip(parts, parts, strict=True))).encode()
 
 
@@ -161,7 +163,7 @@ def _pairs(raw: bytes) -> list[list[str]]:
 
 
 def unpack_fields(raw: bytes) -> list[bytes]:
-    return [base64.b64decode(part) for pair in json.loads(raw) for part in pair]
+    return [a2b_base64(part) for pair in orjson.loads(raw) for part in pair]
 
 
 def record_of(kind: Any, names: tuple[str, ...], found: Stored | None, **more: Any) -> Record:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 
-from storage.records import parse_json, to_bytes, to_text
+from storage.records import to_text
 from storage.redis_store.client import Client
 from storage.redis_store.keys import Keys, may_be_anothers
+from storage.redis_store.ownership import Ownership
 from storage.redis_store.registry import Pair, Registry
 from storage.redis_store.result_index import ResultIndex
 from storage.redis_store.scan import KeyScan
 
 _STEP = 1000  # keys a step of an ordinary page looks at
-_PROOF = 4096  # bytes of a result that are read to find its own id: it is written first …
-_ESCAPED = 6  # … at most so many times as long as it is
-_WITNESSES = 10  # agents of a topic that are asked whether it is ours
 
 
-class Survey:
+class Survey(Ownership):
     """`orphans` are agents' hashes that no topic's set names; `strangers` are keys that begin like
     ours and are not recognised: perhaps another OmniDaemon's, whose prefix begins with ours. Such
     a neighbour's keys are read once, not at each walk."""
 
     def __init__(self, client: Client, keys: Keys, index: ResultIndex, registry: Registry) -> None:
-        self._client, self._keys = client, keys
+        super().__init__(client, keys)
         self._index, self._registry = index, registry
         self._lock = threading.Lock()
         self.reset()
@@ -98,16 +95,6 @@ class Survey:
         }
         return orphans, foreign | {key for key, pair in named.items() if pair is None}
 
-    def own_names(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes] | None]:
-        """Topic and name that agents' hashes hold, where these make up exactly their key."""
-        replies = self._client.pipe([("HMGET", key, "topic", "name") for key in keys])
-        named: list[tuple[bytes, bytes] | None] = []
-        for key, reply in zip(keys, replies, strict=True):
-            pair = tuple(reply) if isinstance(reply, list) else (None, None)
-            own = None not in pair and self._keys.agent(*pair) == key
-            named.append((pair[0], pair[1]) if own else None)
-        return named
-
     def _check_results(self, task_ids: list[bytes]) -> set[bytes]:
         """Results that the index does not name (asked again, since it may have grown meanwhile) are
         told to it; the keys that are perhaps no results of ours are returned."""
@@ -124,34 +111,6 @@ class Survey:
         ours = self.own_results(loose)
         self._index.found_loose(one for one in loose if one in ours)
         return foreign | {self._keys.result(one) for one in loose if one not in ours}
-
-    def own_results(self, task_ids: Sequence[bytes]) -> set[bytes]:
-        """Without those that look like another OmniDaemon's and do not say that they are ours."""
-        unsure = [one for one in task_ids if may_be_anothers(one)]
-        sizes = [max(_PROOF, _ESCAPED * len(one)) for one in unsure]
-        values = self._client.pipe([
-            ("GETRANGE", self._keys.result(one), 0, size - 1)
-            for one, size in zip(unsure, sizes, strict=True)
-        ])  # fmt: skip
-        own = {
-            one for one, value in zip(unsure, values, strict=True)
-            if isinstance(value, bytes) and names_itself(one, value)
-        }  # fmt: skip
-        return own.union(set(task_ids).difference(unsure))
-
-    def own_topics(self, topics: Sequence[bytes]) -> set[bytes]:
-        """The same of topics: an agent's hash says that it is of this one."""
-        unsure = [one for one in topics if may_be_anothers(one)]
-        members = self._client.pipe(
-            [("SRANDMEMBER", self._keys.topic(one), _WITNESSES) for one in unsure]
-        )
-        pairs = [
-            (topic, name) for topic, names in zip(unsure, members, strict=True)
-            if isinstance(names, list) for name in names
-        ]  # fmt: skip
-        named = self.own_names([self._keys.agent(*pair) for pair in pairs])
-        own = {pair[0] for pair, found in zip(pairs, named, strict=True) if found == pair}
-        return own.union(set(topics).difference(unsure))
 
     def _check_topics(self, found: set[bytes]) -> None:
         """Sets of agents whose topic the set of topics does not name; OmniDaemon lists none."""
@@ -175,12 +134,3 @@ class Survey:
         if stray != self._registry.stray_topics:
             self._registry.stray_topics = stray
             self._registry.stale()
-
-
-def names_itself(task_id: bytes, value: bytes) -> bool:
-    """Whether a result, or how it begins, holds its own id, as OmniDaemon writes it."""
-    if value.startswith(b'{"task_id": ' + json.dumps(to_text(task_id)).encode("ascii")):
-        return True
-    record = parse_json(value)[0]
-    named = record.get("task_id") if isinstance(record, dict) else None
-    return isinstance(named, str) and to_bytes(named) == task_id
