@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django import forms
-from django.http import QueryDict
+from django.http import Http404, QueryDict
 
 from omnidash.actions import Action, Params
+from omnidash.actions.backups import LEVELS, NEWEST
 from omnidash.actions.cleanup import BY_NAME, defaults_of, lines_of
 from omnidash.actions.records import as_query
+from omnidash.actions.restore import MODES
+from omnidash.backups import open_to
 from omnidash.models import Run
 from omnidash.queries import LONGEST_FILTER, ResultsQuery
-from omnidash.stores import Entry
+from omnidash.stores import Entry, registry
 from omnidash.text import from_ref
 from storage.base import Counts, ResultQuery, Store
+from storage.extension import LONGEST
 from storage.records import LATEST
 
 MOST = 500  # records that can be named one by one
@@ -122,7 +128,9 @@ def _new_expiry(data: QueryDict) -> Params:
         raise BadQuestion("Choose a new expiry.")
     try:
         moment = forms.DateTimeField().clean(data.get("at", ""))
-    except forms.ValidationError:
+        if zone := data.get("zone"):  # the reader's, whose script says so; else UTC
+            moment = moment.replace(tzinfo=ZoneInfo(zone))
+    except (forms.ValidationError, ValueError, OSError, ZoneInfoNotFoundError):
         raise BadQuestion("The new expiry is not a date and time.") from None
     at = moment.timestamp()
     if not time.time() < at <= LATEST:
@@ -254,10 +262,76 @@ def _bin(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
     return {"run": run.pk, "bin": run.bin, "removed": run.done}
 
 
+def again(run: Run) -> Params | None:
+    """What asks for the rest of a run, or for what has come since; None where that cannot be told.
+    What lives longer by some hours would do so twice, so that is done again only for what was
+    skipped."""
+    params = {k: v for k, v in json.loads(run.params).items() if k not in ("vouched", "token")}
+    if run.action == "set-config":  # the log does not hold the value
+        return None
+    if run.action != "extend-results" or not params.get("more"):
+        return params
+    named = [names[0] for names, _ in json.loads(run.report).get("named", [])]
+    if not named or len(named) < run.skipped:
+        return None
+    return {"ids": named, "more": params["more"]}
+
+
 def refuse_elsewhere(run: Run, store: Store) -> None:
     """BadQuestion if the name stands for another store now than when the run was executed."""
     if run.address != store.address:
         raise BadQuestion(f"That was done to {run.address}, and this is {store.address}.")
+
+
+# Backups
+
+
+def _nothing(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
+    return {}
+
+
+def _backup(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
+    named = data.get("backup", "")
+    if not re.fullmatch(r"[0-9a-f]{32}", named):
+        raise BadQuestion("There is no such backup.")
+    backup = open_to(given["store"]).filter(pk=named).first()
+    if backup is None:
+        raise Http404  # another store's: the answer is that of its page
+    return {"backup": named, "file": backup.name}  # the log names its file when it is gone
+
+
+def _verified(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
+    level = data.get("level", "trial")
+    if level not in LEVELS:
+        raise BadQuestion("There is no such way to verify a backup.")
+    newest = data.get("backup", NEWEST) == NEWEST
+    return {**({"backup": NEWEST} if newest else _backup(store, data, given)), "level": level}
+
+
+def how_of(data: QueryDict) -> Params:
+    """How to restore or to copy."""
+    mode = data.get("mode", "merge")
+    if mode not in MODES:
+        raise BadQuestion("Choose whether to merge or to replace.")
+    found: dict[str, Any] = {"mode": mode, "volatile": bool(data.get("volatile"))}
+    if seconds := data.get("extend", "").strip():
+        try:
+            found["extend"] = forms.FloatField(min_value=0, max_value=LONGEST).clean(seconds)
+        except forms.ValidationError as error:
+            why = " ".join(error.messages)
+            raise BadQuestion(f"Seconds that results live longer: {why}") from None
+    return found
+
+
+def _restored(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
+    return {**_backup(store, data, given), **how_of(data)}
+
+
+def _copied(store: Store, data: QueryDict, given: dict[str, Any]) -> Params:
+    origin = data.get("from", "")
+    if origin not in registry() or origin == given["store"]:
+        raise BadQuestion("Choose another store to copy from.")
+    return {"from": origin, **how_of(data)}
 
 
 _READERS: dict[str, Callable[[Store, QueryDict, dict[str, Any]], Params]] = {
@@ -271,4 +345,10 @@ _READERS: dict[str, Callable[[Store, QueryDict, dict[str, Any]], Params]] = {
     "clear": _what,
     "clean-up": _lines,
     "put-back": _bin,
+    "back-up": _nothing,
+    "verify-backup": _verified,
+    "delete-backup": _backup,
+    "save-rdb": _nothing,
+    "restore": _restored,
+    "copy-store": _copied,
 }

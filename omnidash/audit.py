@@ -30,6 +30,9 @@ KINDS = {
     "view-runs": "See the runs",
     "stop-run": "Stop a run",
     "edit-schedules": "Change schedules",
+    "download-backup": "Download a backup",
+    "upload-backup": "Upload a backup",
+    "forget-backup": "Let go of a backup by retention",
 }
 """Entries that are of no action, and what was done or tried."""
 KEPT = 10_000  # log-ins that failed, and as many other refusals: anybody can cause the first

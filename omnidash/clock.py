@@ -15,7 +15,7 @@ from itertools import chain
 
 from django.db import DatabaseError, close_old_connections, connections
 
-from omnidash import audit, bins
+from omnidash import audit, backups, bins
 from omnidash.history import gauges, runners
 from omnidash.history.levels import MINUTE
 from omnidash.history.retention import prune
@@ -147,11 +147,19 @@ def _mind_runs(stop: threading.Event) -> None:
         connections.close_all()
 
 
+def _tend() -> Iterator[int]:
+    """Backups: know what lies in their folder, send what is not at the second destination yet, and
+    let go of what is not kept."""
+    yield backups.adopt()
+    yield from backups.catch_up()
+    yield from backups.retain()
+
+
 def _prune(stop: threading.Event) -> None:
     troubles = Troubles("pruning")
     while not stop.is_set():
         with troubles.caught():
-            for _ in chain(prune(time.time()), bins.prune(time.time()), audit.prune()):
+            for _ in chain(prune(time.time()), bins.prune(time.time()), audit.prune(), _tend()):
                 if stop.wait(_PAUSE):
                     return
         troubles.settle()

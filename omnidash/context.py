@@ -21,6 +21,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     return {
         "now": time.time(),
         "entry": entry,
+        "of_store": hasattr(request, "entry") or getattr(request, "of_store", False),
         "entries": list(registry().values()),
         "noun": (match.url_name or "").partition("-")[0] if match else "",
         "sample": settings.OMNIDASH_SAMPLE,

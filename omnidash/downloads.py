@@ -171,7 +171,8 @@ def _json_text(value: Any) -> str:
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """As one of CSV, and never a formula."""
     if isinstance(value, str):
         return ("'" if value.startswith(_FORMULA) else "") + printable(value, lines=True)
     plain = _plain(value)
@@ -194,7 +195,7 @@ def _csv(columns: Columns[RowT], chunks: Iterable[list[RowT]]) -> Iterator[str]:
     line = csv.writer(_Echo(), lineterminator="\r\n").writerow
     yield line(columns)
     for chunk in chunks:
-        cells = ([_cell(read(row)) for read in columns.values()] for row in chunk)
+        cells = ([cell(read(row)) for read in columns.values()] for row in chunk)
         yield "".join(map(line, cells))
 
 

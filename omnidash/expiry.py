@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from omnidash.health import SOON
 from storage.base import Store
+from storage.changes import Expiry, Target
 
+_ASKED = 500  # results whose new expiry is told
 SPAN = 1800  # seconds of a bar: whole half hours by the clock, so that time moves no bar
 BARS = 49  # the running one and those of 24 h: what was saved just now for a day is in the last
 _TALLEST, _SMALLEST = 72, 3  # pixels; one result among thousands is still seen
 _MARK = 6 * SPAN  # a time is written under every sixth bar …
 _ROOM = 3  # … but not where "now" is, nor where the line ends
+
+
+def lives_until(
+    store: Store, expiry: Expiry, targets: Sequence[Target]
+) -> tuple[float, float] | None:
+    """When the first and the last of these results would expire (Unix seconds); None where they
+    would not, or are too many to be asked."""
+    if expiry.at is not None:
+        return expiry.at, expiry.at
+    if expiry.more is None or not 0 < len(targets) <= _ASKED:
+        return None
+    now, found = time.time(), store.results_by_id([one.names[0] for one in targets])
+    before = [
+        one.expires_at if isinstance(one.expires_at, float) else now for one in found.values()
+    ]
+    return (min(before) + expiry.more, max(before) + expiry.more) if before else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,9 +156,10 @@ def attention(
     now: float,
     capacity: Sequence[Fill] = (),
     silent: Status | None = None,
+    backups: Sequence[Attention] = (),
 ) -> list[Attention]:
     """What needs a person, worst first. `silent`: the status, if it is that of a runner which gives
-    no sign of life."""
+    no sign of life. `backups`: what is known of these already."""
     lines = [Attention("bad", "Storage", trouble, "", "storage") for trouble in troubles]
     if silent:
         text = "gives no sign of life: idle or dead"
@@ -176,7 +177,7 @@ def attention(
         verb = "expires" if expiring == 1 else "expire"
         query = "order=expiring&within=60"
         lines.append(Attention("warn", results, f"{verb} within the hour", "", "results", query))
-    lines += _storage_lines(counts) + _capacity_lines(capacity)
+    lines += [*_storage_lines(counts), *_capacity_lines(capacity), *backups]
     order = {"bad": 0, "warn": 1, "quiet": 2, "good": 3}
     return sorted(lines, key=lambda line: order[line.level])
 

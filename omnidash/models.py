@@ -218,7 +218,63 @@ class Run(models.Model):
             ("clear_store", "Can delete all records of a kind"),
             ("edit_config", "Can add, change and delete configuration"),
             ("edit_schedules", "Can change schedules"),
+            ("back_up", "Can make and verify backups"),
+            ("restore_store", "Can restore, copy, upload and delete backups"),
+            ("download_backups", "Can download backups, which hold every secret of a store"),
         ]
+
+
+class Backup(models.Model):
+    """A backup's file, and what is known of it. The file says all that matters itself; this is
+    what was found when it was looked at."""
+
+    class Reason(models.TextChoices):
+        ASKED = "asked"
+        SCHEDULE = "schedule"
+        SAFETY = "safety"
+        """Made before a restore."""
+        COPY = "copy"
+        UPLOAD = "upload"
+        FOUND = "found"
+        """Its file lay in the folder."""
+
+    class State(models.TextChoices):
+        UNKNOWN = ""
+        GOOD = "good"
+        BAD = "bad"
+
+    id = models.CharField(max_length=32, primary_key=True)
+    """Made by the server at random; the only way to name a backup from outside."""
+    name = models.CharField(max_length=100, unique=True)
+    """Of its file in the folder of backups."""
+    store = models.CharField(max_length=100, db_index=True)
+    """The configured store that it is of; empty for one from elsewhere."""
+    backend = models.CharField(max_length=16)
+    address = models.TextField()
+    made_at = models.FloatField(db_index=True)
+    reason = models.CharField(max_length=8, choices=Reason)
+    run = models.ForeignKey(Run, models.SET_NULL, null=True, related_name="backups")
+    size = models.BigIntegerField()
+    """Bytes of the file; `unpacked` of what is in it."""
+    unpacked = models.BigIntegerField()
+    counts = models.TextField(default="{}")
+    """JSON: records by kind."""
+    sections = models.TextField(default="[]")
+    """JSON: [kind, consistency, began, ended]."""
+    checked = models.CharField(max_length=4, choices=State, default=State.UNKNOWN)
+    """By its checksum, counts and schema; `checked_at` when, `checked_note` what was found."""
+    checked_at = models.FloatField(null=True)
+    checked_note = models.TextField(default="")
+    tried = models.CharField(max_length=4, choices=State, default=State.UNKNOWN)
+    """By a trial restore, compared record by record."""
+    tried_at = models.FloatField(null=True)
+    tried_note = models.TextField(default="")
+    copied_at = models.FloatField(null=True)
+    """When it was at the second destination and checked there; `copy_note` why it is not."""
+    copy_note = models.TextField(default="")
+
+    class Meta:
+        db_table = "omnidash_backup"
 
 
 class Schedule(models.Model):

@@ -21,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from omnidash import __version__, database
 from omnidash.addresses import checked_url, json_url, named_stores
+from omnidash.keeping import copy_of, folder_of, keep_of
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -181,15 +182,18 @@ def _log_level(env: Mapping[str, str]) -> str:
     return level
 
 
-def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
+def _number(env: Mapping[str, str], name: str, default: int, most: int, least: int = 1) -> int:
     text = _text(env, name, str(default))
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= most:
-        raise ImproperlyConfigured(f"{name} must be a whole number from 1 to {most}.")
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+        raise ImproperlyConfigured(f"{name} must be a whole number from {least} to {most}.")
     return int(text)
 
 
 _KNOWN = {
-    "OMNIDASH_BIN_DAYS", "OMNIDASH_BIN_MB",
+    "OMNIDASH_BACKUP_COPY", "OMNIDASH_BACKUP_DIR", "OMNIDASH_BACKUP_KEEP",
+    "OMNIDASH_BACKUP_MAX_AGE_HOURS", "OMNIDASH_BACKUP_MB", "OMNIDASH_BACKUP_OUTPUT_MB",
+    "OMNIDASH_BACKUP_TRUST",
+    "OMNIDASH_BIN_DAYS", "OMNIDASH_BIN_MB", "OMNIDASH_S3_KEY", "OMNIDASH_S3_SECRET",
     "OMNIDASH_BIND", "OMNIDASH_DATA_DIR", "OMNIDASH_DEBUG", "OMNIDASH_HOSTS", "OMNIDASH_LOG_LEVEL",
     "OMNIDASH_READ_ONLY", "OMNIDASH_SAMPLE", "OMNIDASH_SECRET_KEY", "OMNIDASH_STORES",
     "OMNIDASH_TLS", "OMNIDASH_TRUSTED_PROXIES",
@@ -219,6 +223,24 @@ OMNIDASH_TLS = _switch(os.environ, "OMNIDASH_TLS", not OMNIDASH_LOOPBACK)
 OMNIDASH_TRUSTED_PROXIES = _trusted_proxies(os.environ)
 OMNIDASH_BIN_DAYS = _number(os.environ, "OMNIDASH_BIN_DAYS", 7, 3650)
 OMNIDASH_BIN_MB = _number(os.environ, "OMNIDASH_BIN_MB", 2000, 10_000_000)
+STATIC_ROOT = DATA_DIR / "static"
+OMNIDASH_BACKUP_DIR = folder_of(
+    Path(_text(os.environ, "OMNIDASH_BACKUP_DIR", str(DATA_DIR / "backups"))),
+    OMNIDASH_STORES, STATIC_ROOT,
+)  # fmt: skip
+OMNIDASH_BACKUP_MB = _number(os.environ, "OMNIDASH_BACKUP_MB", 256, 1_000_000)
+OMNIDASH_BACKUP_OUTPUT_MB = _number(os.environ, "OMNIDASH_BACKUP_OUTPUT_MB", 2048, 10_000_000)
+OMNIDASH_BACKUP_TRUST = _switch(os.environ, "OMNIDASH_BACKUP_TRUST", False)
+OMNIDASH_BACKUP_KEEP = keep_of(_text(os.environ, "OMNIDASH_BACKUP_KEEP"))
+OMNIDASH_BACKUP_MAX_AGE_HOURS = _number(
+    os.environ, "OMNIDASH_BACKUP_MAX_AGE_HOURS", 48, 100_000, least=0
+)
+OMNIDASH_S3_KEY = _text(os.environ, "OMNIDASH_S3_KEY")
+OMNIDASH_S3_SECRET = _text(os.environ, "OMNIDASH_S3_SECRET")
+OMNIDASH_BACKUP_COPY = copy_of(
+    _text(os.environ, "OMNIDASH_BACKUP_COPY"), OMNIDASH_S3_KEY, OMNIDASH_S3_SECRET,
+    OMNIDASH_BACKUP_DIR,
+)  # fmt: skip
 DEBUG = _switch(os.environ, "OMNIDASH_DEBUG", False)
 if DEBUG and not OMNIDASH_LOOPBACK:
     raise ImproperlyConfigured("OMNIDASH_DEBUG shows secrets: only for a loopback OMNIDASH_BIND.")
@@ -286,11 +308,11 @@ USE_I18N = False
 # --- Static files ---
 
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
 _ADMIN = Path(django.__file__).parent / "contrib" / "admin" / "static" / "admin"
 STATICFILES_DIRS = [BASE_DIR / "static", ("admin", _ADMIN)]
 # Only ours and the admin's: django-htmx brings another htmx than the one that we vendor.
 STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
+FILE_UPLOAD_HANDLERS: list[str] = []  # no page takes files but the one that names its own
 FILE_UPLOAD_PERMISSIONS = 0o600  # collected files too: Django would open them to all
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -6,8 +6,9 @@ import math
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from hashlib import blake2b
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -21,6 +22,7 @@ from storage.base import Counts, Inspection, Store, StoreDenied, StoreError
 _PIECES = 100  # addresses whose last good content is kept …
 _LARGEST_PIECE = 200_000  # … unless it is larger: 20 MB a store at most
 _PATHS = 100  # pages whose failure is remembered by its time
+_LONGEST_NAME = 100  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,31 @@ def registry() -> dict[str, Entry]:
         store = open_store(url, as_runner=settings.OMNIDASH_SAMPLE)
         entries[name] = Entry(name, store, History(store), parse_url(url))
     return entries
+
+
+def visit(url: str) -> Entry:
+    """The store at a URL, in this process alone: under its address, or if it is configured, under
+    its name, and then as closed to changes as either of the two says. ValueError says what is wrong
+    with the URL without repeating it."""
+    where = parse_url(url)
+    for known in registry().values():
+        if known.where is not None and known.where.safe == where.safe:
+            known.where = _stricter(known, known.where, where)
+            return known
+    store, name = open_store(url), where.safe
+    if len(name) > _LONGEST_NAME:  # what is left out may be all that tells it from another
+        digest = blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+        name = f"{digest}…{name[len(digest) + 1 - _LONGEST_NAME :]}"
+    registry()[name] = entry = Entry(name, store, History(store), where)
+    return entry
+
+
+def _stricter(known: Entry, where: StoreURL, given: StoreURL) -> StoreURL:
+    """Other credentials than those of the configuration are not passed over without a word."""
+    who = (given.username, given.password)
+    if who != (None, None) and who != (where.username, where.password):
+        raise ValueError(f"the URL names other credentials than those of {known.name}, its store")
+    return replace(where, mode=where.mode or given.mode, env=where.env or given.env)
 
 
 def warm_up() -> None:

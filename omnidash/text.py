@@ -188,3 +188,8 @@ def _secret_after(name: re.Match[str], text: str) -> re.Match[str] | None:
     if value and _HEADER_NAME.search(key):
         value = _REST_OF_LINE.match(text, start)
     return _QUOTED.match(text, start) or value
+
+
+def without_user(address: str) -> str:
+    """Without what may be a name and a password, which may hold anything."""
+    return re.sub(r"://.*@", "://***@", address, flags=re.DOTALL)

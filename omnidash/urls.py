@@ -8,6 +8,7 @@ from omnidash.admin import site
 from omnidash.views import (
     actions,
     agents,
+    backups,
     cleanup,
     config,
     door,
@@ -37,6 +38,12 @@ action_urlpatterns = [
     action("cleanup/run", "clean-up"),
     action("clear/<slug:what>", "clear"),
     action("put-back", "put-back"),
+    action("backups/create", "back-up"),
+    action("backups/verify", "verify-backup"),
+    action("backups/restore", "restore"),
+    action("backups/copy", "copy-store"),
+    action("backups/delete", "delete-backup"),
+    action("backups/save", "save-rdb"),
     path("again", actions.again, name="again"),
 ]
 
@@ -54,6 +61,11 @@ store_urlpatterns = [
     path("metrics/numbers", metrics.numbers, name="metrics-numbers"),
     path("errors/", errors.errors, name="errors"),
     path("storage/", storage.storage, name="storage"),
+    path("backups/", backups.backups, name="backups"),
+    path("backups/upload", backups.upload, name="backups-upload"),
+    path("backups/<str:ref>/", backups.backup, name="backups-one"),
+    path("backups/<str:ref>/download", backups.download, name="backups-download"),
+    path("backups/<str:ref>/files/<int:number>", backups.file, name="backups-file"),
     path("config/", config.config, name="config"),
     path("config/edit", config.edit, name="set-config"),
     path("cleanup/", cleanup.cleanup, name="cleanup"),

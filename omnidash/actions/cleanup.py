@@ -183,9 +183,10 @@ class Look:
 
     def further(self, line: Line) -> list[Target]:
         """Without what other lines had before."""
-        found = [one for one in self.at(line) if (one.kind, one.names) not in self._taken]
-        self._taken.update((one.kind, one.names) for one in found)
-        return found
+        named = {(one.kind, one.names): one for one in self.at(line)}
+        new = named.keys() - self._taken if self._taken else named.keys()
+        self._taken |= new
+        return [one for name, one in named.items() if name in new]
 
 
 def _look(store: Store, params: Params) -> list[Target]:

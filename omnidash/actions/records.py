@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from omnidash.actions import Action, Params, batches, remove
+from omnidash.actions import Action, Changes, Params, Work, batches, one, remove
 from omnidash.meanings import meaning_of
 from storage.base import ResultQuery, Store, StoreError
-from storage.changes import Change, Expiry, Keep, Target
+from storage.changes import Expiry, Target
 
 _SEARCH = 2.0  # seconds that a look may search payloads for text
 
@@ -70,14 +70,19 @@ def expiry_of(params: Params) -> Expiry:
     return Expiry(params.get("at"), params.get("more"))
 
 
-def _extend(
-    store: Store, targets: Sequence[Target], params: Params, keep: Keep
-) -> Iterator[Change]:
+def _extend(work: Work, targets: Sequence[Target], params: Params) -> Changes:
     try:
-        for batch in batches(targets, store.largest_change):
-            yield store.set_expiry(batch, expiry_of(params))
+        for batch in batches(work.store, targets):
+            yield work.store.set_expiry(batch, expiry_of(params))
     except ValueError as error:  # it was ahead when it was asked for
         raise StoreError(f"the new expiry cannot be set: {error}") from None
+
+
+def _of_expiry(store: Store, params: Params, targets: Sequence[Target]) -> list[str]:
+    said = ["The present expiries are not kept, so that this cannot be put back."]
+    if expiry_of(params) == Expiry():
+        said.insert(0, "Kept for ever: nothing removes them any more until somebody deletes them.")
+    return said
 
 
 # Configuration
@@ -89,24 +94,22 @@ def _config(store: Store, params: Params) -> list[Target]:
 
 def _of_config(store: Store, params: Params, targets: Sequence[Target]) -> list[str]:
     return [
-        f"{one.names[0]} is OmniDaemon's own. {meaning}"
-        for one in targets
-        if (meaning := meaning_of(one.names[0]))
+        f"{key} is OmniDaemon's own. {meaning}"
+        for key in params["keys"]
+        if (meaning := meaning_of(key))
     ]
 
 
 def _of_setting(store: Store, params: Params, targets: Sequence[Target]) -> list[str]:
-    lost = ["The present value is replaced, and not kept."] if targets else []
-    return [*lost, *_of_config(store, params, targets)]
+    lost = "The present value is not kept, so that this cannot be put back."
+    return [*([lost] if targets else []), *_of_config(store, params, targets)]
 
 
-def _set_config(
-    store: Store, targets: Sequence[Target], params: Params, keep: Keep
-) -> Iterator[Change]:
+def _set_config(work: Work, targets: Sequence[Target], params: Params) -> Changes:
     """The old value goes to the bin only when the key is deleted; the log holds none of both,
     since they may be secret."""
     mark = targets[0].mark if targets else None
-    yield store.replace_config(params["keys"][0], params["text"].encode("ascii"), mark)
+    yield work.store.replace_config(params["keys"][0], params["text"].encode("ascii"), mark)
 
 
 # Everything of a kind
@@ -156,11 +159,11 @@ ACTIONS = (
     Action("delete-results", "Delete", "result", "delete_records", _results, remove),
     Action("delete-matching-results", "Delete", "result", "clear_store", _results, remove),
     Action("extend-results", "Set the expiry of", "result", "extend_results", _results, _extend,
-           kept=False, title="Set expiry"),
+           _of_expiry, kept=False, title="Set expiry"),
     Action("delete-config", "Delete", "key", "edit_config", _config, remove, _of_config,
            title="Delete configuration"),
     Action("set-config", "Set", "key", "edit_config", _config, _set_config, _of_setting, kept=False,
-           sudo=True, title="Set configuration"),
+           sudo=True, title="Set configuration", counted=one),
     Action("clear", "Clear", "record", "clear_store", _all, remove, _of_all,
            sudo=True, typed=True),
 )  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from omnidash import bins
-from omnidash.actions import Action, Params
+from omnidash.actions import Action, Changes, Params, Work
 from storage.base import Store
-from storage.changes import Change, Keep, Record, Target
+from storage.changes import Record, Target
 
 _EVENTS = 200_000  # at once: events go before all others, so each time all of those are moved
 
@@ -25,9 +25,8 @@ def _look(store: Store, params: Params) -> list[Target]:
     return targets
 
 
-def _put_back(
-    store: Store, targets: Sequence[Target], params: Params, keep: Keep
-) -> Iterator[Change]:
+def _put_back(work: Work, targets: Sequence[Target], params: Params) -> Changes:
+    store = work.store
     batch: list[Record] = []
     for record in bins.records(params["bin"]):
         most = _EVENTS if record.kind == "metrics" else store.largest_change

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,20 +15,27 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from omnidash import audit, bins, runs
-from omnidash.actions import Action, Params
+from omnidash.actions import Action, Params, one
 from omnidash.actions.catalogue import ACTIONS
 from omnidash.actions.cleanup import BY_NAME
 from omnidash.actions.plans import unpack
+from omnidash.actions.records import expiry_of
 from omnidash.asked import BadQuestion, params_of, refuse_elsewhere, run_of
+from omnidash.asked import again as params_again
+from omnidash.expiry import lives_until
 from omnidash.htmx import from_htmx, page
+from omnidash.meanings import beginning_of
 from omnidash.models import Plan, Run
 from omnidash.roles import person
 from omnidash.stores import Entry, StoreRequest
 from omnidash.sudo import require_recent
+from omnidash.sums import by_kind, sums_of
+from omnidash.views.wishes import TITLE_OF_LEVEL, WORDS_OF, choice_of, chosen_anew, of_choice
 from storage.base import StoreDenied, StoreError, StoreUnavailable
+from storage.changes import Target
 from storage.patience import patience
+from storage.records import to_text
 
-LOOK_SECONDS = 7.0  # that looking through a whole store may take; a page's parts have less
 _NAMED = 10  # records that the confirmation names
 
 
@@ -49,9 +57,11 @@ def _answered(
     asked = request.POST if request.method == "POST" else request.GET
     try:
         runs.require(request.user, wanted, entry)
-        with patience(LOOK_SECONDS):
+        with patience(wanted.patience):
             if params is None and "plan" in asked:
                 plan = _shown(request, wanted, asked["plan"])
+                if anew := chosen_anew(json.loads(plan.params), request.POST):
+                    return _to(request, f"{address}?{urlencode(anew)}")
             else:
                 if params is None:
                     params = params_of(wanted, entry, asked, given or {})
@@ -80,14 +90,15 @@ def _answered(
 def again(request: StoreRequest, store: str) -> HttpResponseBase:
     """The confirmation of the same as an earlier run."""
     found = run_of(request.GET, store)
-    again = found is not None and found.action in ACTIONS and found.action != "set-config"
-    if found is None or not again or not found.digest:  # a refusal holds nothing to be repeated
+    if found is None or found.action not in ACTIONS or not found.digest:  # a refusal has none
+        raise Http404
+    params = params_again(found)
+    if params is None:
         raise Http404
     try:
         refuse_elsewhere(found, request.entry.store)
     except BadQuestion as error:
         return unclear(request, error)
-    params = {k: v for k, v in json.loads(found.params).items() if k != "vouched"}
     address = reverse(found.action, args=[store, *([params["what"]] if "what" in params else [])])
     return _answered(request, ACTIONS[found.action], params, address)
 
@@ -112,21 +123,30 @@ def _confirm(
 ) -> HttpResponse:
     entry, params = request.entry, json.loads(plan.params)
     targets = unpack(bytes(plan.content or b""))
+    choice = choice_of(params)
     context = {
         "action": action,
         "plan": plan,
         "title": title_of(action, params, plan.count),
-        "lines": details_of(action, params),
-        "named": targets[:_NAMED],
+        "lines": details_of(action, of_choice(params) if choice else params)
+        + _values(action, entry, params),
+        "until": _until(action, entry, params, targets),
+        "named": [] if action.summed else targets[:_NAMED],
         "more": len(targets) - _NAMED,
+        "kinds": [] if action.summed else by_kind(targets),
+        "destroys": action.destroys(targets),
+        "backs_up_first": action.kept and action.typed,
+        "stay": bool(targets) and all(one.stays for one in targets),
+        "sums": sums_of(targets) if action.summed else None,
+        "choice": choice,
         "left": plan.left,
         "warns": action.warns(entry.store, params, targets),
         "typing": entry.name if action.asks_typing(targets) else "",
         "typed": request.POST.get("typed", ""),
         "address": address,
         "problem": problem,
-        "busy": entry.store.owned_by(),
-        "unproven": entry.store.owner_unproven(),
+        "busy": entry.store.owned_by() if action.changes else "",
+        "unproven": entry.store.owner_unproven() if action.changes else "",
         "too_large": action.kept and bins.too_large(plan.bytes),
         "bin_days": settings.OMNIDASH_BIN_DAYS,
         "back": _back(action, entry),
@@ -134,9 +154,30 @@ def _confirm(
     return page(request, "actions/confirm.html", "actions/_confirm.html", context, status=status)
 
 
+def _until(
+    action: Action, entry: Entry, params: Params, targets: Sequence[Target]
+) -> tuple[float, float] | None:
+    if action.name != "extend-results":
+        return None
+    return lives_until(entry.store, expiry_of(params), targets)
+
+
+def _values(action: Action, entry: Entry, params: Params) -> list[tuple[str, str]]:
+    """What a key holds, and what it is to hold."""
+    if action.name != "set-config":
+        return []
+    (key,) = params["keys"]
+    known = entry.store.config_entries([key])
+    now = beginning_of(key, to_text(known[0].raw)) if known else "no such key yet"
+    written = json.dumps(json.loads(params["text"]), ensure_ascii=False)
+    return [("Value now", now), ("New value", beginning_of(key, written))]
+
+
 _PAGES = {
     "delete-agents": "agents", "delete-topic": "agents", "set-config": "config",
     "delete-config": "config", "clean-up": "cleanup", "clear": "storage",
+    "back-up": "backups", "verify-backup": "backups", "delete-backup": "backups",
+    "save-rdb": "backups", "restore": "backups", "copy-store": "backups",
 }  # fmt: skip
 """Where an action is usually asked for; of the others, results."""
 
@@ -174,7 +215,11 @@ def _start(request: StoreRequest, action: Action, plan: Plan) -> HttpResponseBas
             plan, person(request), request.META.get("REMOTE_ADDR", ""),
             vouched=_vouches(request), undoes=_undone(plan),
         )  # fmt: skip
-    address = reverse("runs-one", args=[known.pk])
+    return _to(request, reverse("runs-one", args=[known.pk]))
+
+
+def _to(request: HttpRequest, address: str) -> HttpResponseBase:
+    """Another page, as a whole, for htmx too."""
     if from_htmx(request):
         return HttpResponse(status=204, headers={"HX-Redirect": address})
     return redirect(address)
@@ -190,28 +235,32 @@ def _missing(request: StoreRequest, action: Action, plan: Plan) -> str:
     targets, store = unpack(bytes(plan.content or b"")), request.entry.store
     if action.asks_typing(targets) and request.POST.get("typed", "").strip() != request.entry.name:
         return "Type the name of the store as it is written."
+    if not action.changes:
+        return ""
     if store.owned_by():
         return "A running OmniDaemon would undo the change."
     if store.owner_unproven() and not _vouches(request):
-        return (
-            "It cannot be proven that OmniDaemon has stopped. An administrator who knows it can "
-            "state it here."
-        )
-    if not plan.count:
+        asked = "state it here" if _may_vouch(request) else "ask an administrator to do this"
+        return f"It cannot be proven that OmniDaemon has stopped. If you know it, {asked}."
+    if not plan.count or (targets and all(one.stays for one in targets)):
         return "There is nothing to do."
     return ""
 
 
 def _vouches(request: StoreRequest) -> bool:
     """An administrator states that no OmniDaemon is at work."""
-    return "vouched" in request.POST and person(request).has_perm("omnidash.clear_store")
+    return "vouched" in request.POST and _may_vouch(request)
+
+
+def _may_vouch(request: StoreRequest) -> bool:
+    return person(request).has_perm("omnidash.clear_store")
 
 
 def title_of(action: Action, params: Params, count: int) -> str:
     """What the action does, with its number."""
+    if action.counted is one:
+        return TITLE_OF_LEVEL.get(params.get("level", ""), action.label)
     noun = action.object if count == 1 else f"{action.object}s"
-    if action.name == "set-config":
-        return "Set a key"
     return f"{action.verb} {count:,} {noun}"
 
 
@@ -221,6 +270,8 @@ def details_of(action: Action, params: Params) -> list[tuple[str, str]]:
     if action.name == "extend-results":
         found.append(("New expiry", expiry_words(params)))
     for name, value in params.items():
+        if name == "backup" and "file" in params:
+            continue
         if name == "lines":
             titles = [BY_NAME[line].title for line in value if line in BY_NAME]
             found.append(("Lines", "; ".join(titles)))
@@ -233,6 +284,8 @@ def details_of(action: Action, params: Params) -> list[tuple[str, str]]:
         elif name in _SHOWN:
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             found.append((_SHOWN[name], text))
+        elif name in WORDS_OF:
+            found.append((WORDS_OF[name][0], WORDS_OF[name][1](value)))
         elif name == "query":
             found += [(key.replace("_", " "), str(part)) for key, part in value.items()]
     return found

@@ -15,7 +15,7 @@ from omnidash.htmx import page
 from omnidash.roles import reserved
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
-from omnidash.views.actions import LOOK_SECONDS, refusal
+from omnidash.views.actions import refusal
 from omnidash.views.schedules import form_of, listed
 from storage.base import Counts
 from storage.changes import Names, Target
@@ -50,7 +50,7 @@ def cleanup(request: StoreRequest, store: str) -> HttpResponseBase:
     values = limits.values(counts)
     look = Look(entry.store, values)
     distinct: dict[tuple[str, Names], Target] = {}
-    with patience(LOOK_SECONDS):
+    with patience(CLEAN_UP.patience):
         for line in lines_of(entry.store):
             found = sections.read(line.title, partial(look.at, line), None)
             rows.append(Row.of(line, values, found))
@@ -64,7 +64,7 @@ def cleanup(request: StoreRequest, store: str) -> HttpResponseBase:
         "unread": sections.troubles,
         "busy": entry.store.owned_by(),
         "unproven": entry.store.owner_unproven(),
-        "schedules": listed(entry.name),
+        "schedules": listed(entry.name, "cleanup"),
         **form_of(entry, request.GET, values),
     }
     return page(request, "cleanup/index.html", "cleanup/_board.html", context)

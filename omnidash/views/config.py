@@ -13,12 +13,12 @@ from omnidash.actions.catalogue import ACTIONS
 from omnidash.asked import BadQuestion, key_of, params_of
 from omnidash.downloads import Columns, download, whole
 from omnidash.htmx import page
-from omnidash.meanings import meaning_of
+from omnidash.meanings import beginning_of, meaning_of
 from omnidash.queries import PAGE_ROWS, ConfigQuery, Pager
 from omnidash.roles import reserved
 from omnidash.stores import StoreRequest
 from omnidash.sudo import require_recent
-from omnidash.text import MASK, is_secret, masked, masked_text
+from omnidash.text import is_secret, masked
 from omnidash.views.actions import act, refusal, unclear
 from storage.base import Store
 from storage.records import ConfigEntry, to_text
@@ -123,14 +123,11 @@ def _row(found: ConfigEntry) -> Row:
     meaning = meaning_of(found.key)
     # A system key ends in the name of an agent, which says nothing of its value.
     name = "" if meaning else found.key
-    beginning = to_text(found.raw[:2000])
-    # What cannot be parsed cannot be masked key by key.
-    preview = MASK if is_secret(name) or is_secret(beginning) else masked_text(beginning)
     return Row(
         key=found.key,
         meaning=meaning,
         value=masked(found.value, name),
-        preview=preview,
+        preview=beginning_of(found.key, to_text(found.raw)),
         size=found.size,
         problem=found.problem,
         truncated=found.truncated,

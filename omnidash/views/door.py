@@ -177,13 +177,19 @@ def _is_setup_token(token: str) -> bool:
     return hmac.compare_digest(stored, _digest(token)) and not get_user_model().objects.exists()
 
 
+class _First(UserCreationForm[User]):
+    def validate_password_for_user(self, user: User, *_: str) -> None:
+        """What is wrong with a password stands under it, not under its repetition."""
+        super().validate_password_for_user(user, "password1")  # type: ignore[misc]
+
+
 @login_not_required
 @sensitive_post_parameters()
 @require_http_methods(["GET", "HEAD", "POST"])
 def setup(request: HttpRequest, token: str) -> HttpResponse:
     if not _is_setup_token(token):
         raise Http404
-    form: UserCreationForm[User] = UserCreationForm(request.POST or None)
+    form = _First(request.POST or None)
     if not form.is_valid():
         status = 422 if form.is_bound else 200
         return render(request, "door/setup.html", {"form": form}, status=status)

@@ -14,6 +14,7 @@ from omnidash.history.answers import Figures
 from omnidash.history.levels import HOUR, Span, last
 from omnidash.htmx import page
 from omnidash.models import Source
+from omnidash.protection import protection_of
 from omnidash.sections import Sections
 from omnidash.stores import Entry, StoreRequest
 from storage.base import Counts, ResultQuery, Runner
@@ -39,27 +40,25 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
     minutes = answers.minutes_known(points)
     troubles = inspection.troubles + sections.troubles
     status = health.status(runner, supervisors, source.newest, counts, troubles, now)
+    protection = protection_of(entry.name)
     context = {
         "counts": counts,
         "runner": runner,
         "inspection": inspection,
         "troubles": troubles,
         "status": status,
+        "protection": protection,
+        "backup_old": protection.is_old(now),
         "lately": lately,
         "per_minute": None if lately is answers.UNKNOWN else lately.ended / minutes,
         "sparks": numbers(points),
         "charts": Charts("range=1h", "last hour", (TASKS,)),
         "expiring": expiring,
         "attention": health.attention(
-            counts,
-            expiring,
-            supervisors,
-            lately,
-            troubles,
-            inspection.risks,
-            now,
+            counts, expiring, supervisors, lately, troubles, inspection.risks, now,
             capacity=fills(source, counts, inspection.facts, now),
             silent=status if status.word == "Degraded" and not troubles else None,
+            backups=protection.lines(now),
         ),
         "busiest": []
         if "metrics" in sections.unread
@@ -68,7 +67,7 @@ def overview(request: StoreRequest, store: str) -> HttpResponse:
         "unread": sections.unread,
         "minutes": minutes,
         "source": source,
-    }
+    }  # fmt: skip
     return page(request, "overview/index.html", "overview/_board.html", context)
 
 

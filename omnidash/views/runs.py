@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
@@ -18,6 +20,8 @@ from omnidash import audit, bins
 from omnidash import runs as execution
 from omnidash.actions.catalogue import ACTIONS
 from omnidash.actions.plans import unpack
+from omnidash.asked import again as params_again
+from omnidash.backups.reports import path_of_report
 from omnidash.downloads import Columns, download, moment
 from omnidash.htmx import page, wants_part
 from omnidash.models import Run
@@ -25,6 +29,7 @@ from omnidash.queries import PAGE_ROWS, Pager, RunsQuery
 from omnidash.roles import reserved
 from omnidash.sections import Sections
 from omnidash.stores import registry
+from omnidash.sums import sums_of
 from omnidash.views.actions import details_of, refusal, title_of
 from storage.changes import Target
 
@@ -64,8 +69,10 @@ def _refused(request: HttpRequest) -> HttpResponse | None:
 
 
 def _beside(request: HttpRequest, store: str) -> None:
-    """The frame around the page is that of this store, or of the first."""
+    """The frame around the page is that of this store, or of the first, whose marks then are not
+    the page's."""
     entries = registry()
+    request.of_store = store in entries  # type: ignore[attr-defined]
     request.beside = entries.get(store) or next(iter(entries.values()))  # type: ignore[attr-defined]
 
 
@@ -129,9 +136,16 @@ def run(request: HttpRequest, number: int) -> HttpResponseBase:
     found = Run.objects.select_related("plan", "undoes").filter(pk=number).first()
     if found is None:
         raise Http404
-    if execution.is_dead(found, now):  # the clock will note it
+    if execution.is_dead(found, now):  # the clock would note it, too, but who looks is told now
+        execution.note_interrupted(now)
+        found.refresh_from_db()
+    if execution.is_dead(found, now):
         found.state = Run.State.INTERRUPTED
+        found.message = "Its worker ended in the middle; the store cannot tell yet what was done."
     _beside(request, found.store)
+    report = json.loads(found.report)
+    if request.GET.get("format") == "report":
+        return _report(found, report)
     if request.GET.get("format") in ("csv", "json"):
         return download(request, f"run-{number}", _RECORD_COLUMNS, records_of(found))
     unfinished = found.state in Run.UNFINISHED
@@ -141,14 +155,21 @@ def run(request: HttpRequest, number: int) -> HttpResponseBase:
         shown: list[Record] = []
     else:
         shown = [record for record, _ in zip(records_of(found), range(_SHOWN), strict=False)]
+    action = ACTIONS.get(found.action)
+    summed = action is not None and action.summed
     context = {
         "row": Row.of(found),
         "run": found,
         "label": _LABELS.get(found.action, found.action),
         "unfinished": unfinished,
-        "share": min(100, 100 * (found.done + found.skipped) // found.total) if found.total else 0,
+        "share": _share(found, report),
+        "step": report.get("step") if unfinished else None,
         "waits": found.state == Run.State.QUEUED and now - found.created_at > _WAITS,
-        "records": shown,
+        "report": report,
+        "has_report": _report_path(report) is not None,
+        "records": [] if summed else shown,
+        "sums": sums_of(_targets(found)) if summed else None,
+        "made": list(found.backups.filter(store__in=registry()).order_by("made_at")),
         "further": len(shown) == _SHOWN,
         "can_put_back": _can_put_back(request, found),
         "can_again": _can_again(request, found),
@@ -158,15 +179,48 @@ def run(request: HttpRequest, number: int) -> HttpResponseBase:
     return page(request, "runs/run.html", "runs/_run.html", context)
 
 
+def _share(found: Run, report: dict[str, Any]) -> int:
+    """Of a hundred; of the step that a run is at, if it takes steps. What was skipped counts only
+    as long as it goes on."""
+    done, total = found.done, found.total
+    if found.state in Run.UNFINISHED:
+        done += found.skipped
+    if found.state in Run.UNFINISHED and "step" in report:
+        _, done, total = report["step"]
+    return min(100, 100 * done // total) if total else 0
+
+
+def _report_path(report: dict[str, Any]) -> Path | None:
+    return path_of_report(report["file"]) if "file" in report else None
+
+
+def _report(found: Run, report: dict[str, Any]) -> HttpResponseBase:
+    """The file that tells of each record of a restore."""
+    path = _report_path(report)
+    if path is None:
+        raise Http404
+    return FileResponse(
+        path.open("rb"), as_attachment=True, filename=f"run-{found.pk}.csv.gz",
+        content_type="application/gzip",
+    )  # fmt: skip
+
+
+def _targets(found: Run) -> list[Target]:
+    """As long as they are kept."""
+    if found.plan is None or found.plan.content is None:
+        return []
+    return unpack(bytes(found.plan.content))
+
+
 def _can_again(request: HttpRequest, found: Run) -> bool:
-    """Where it can do more than before: the rest, or what has come since."""
+    """Where it can do more than before: the rest, or what it skipped."""
     action = ACTIONS.get(found.action)
     return bool(
         action is not None
         and found.digest
-        and action.name != "set-config"
         and found.state not in Run.UNFINISHED
-        and (found.state != Run.State.DONE or found.action == "clean-up")
+        and params_again(found) is not None
+        and (found.state != Run.State.DONE or found.skipped)
         and found.store in registry()
         and request.user.has_perm(f"omnidash.{action.permission}")
     )
@@ -183,7 +237,7 @@ def _can_put_back(request: HttpRequest, found: Run) -> bool:
 
 
 _KINDS = {
-    "config": "key", "entry": "index entry", "file": "temporary file", "hash": "agent's record",
+    "config": "key", "entry": "index entry", "hash": "agent's record",
     "member": "agent's name", "metrics": "metric events",
 }  # fmt: skip
 """Kinds of records that their names do not tell."""
@@ -202,9 +256,11 @@ class Record:
 
 
 def records_of(found: Run) -> Iterator[Record]:
-    """As long as they are kept. They were done in this order, so what was reached is told by the
+    """They were done in this order, so what was reached is told by the
     numbers."""
-    if found.plan is None or found.plan.content is None:
+    action = ACTIONS.get(found.action)
+    if action is not None and action.summed:
+        yield from (Record(target, "") for target in _targets(found))
         return
     report = json.loads(found.report)
     skipped = {tuple(names): why for names, why in report.get("named", [])}
@@ -212,7 +268,7 @@ def records_of(found: Run) -> Iterator[Record]:
     sure = found.state not in (Run.State.FAILED, Run.State.INTERRUPTED)
     rest = "not touched" if sure else "not touched, or in the batch at which it ended"
     reached, place = found.done + found.skipped, 0
-    for target in unpack(bytes(found.plan.content)):
+    for target in _targets(found):
         place += target.count
         if target.names in skipped:
             outcome = skipped[target.names]

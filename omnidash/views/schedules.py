@@ -26,10 +26,8 @@ from omnidash.schedules import DAYS, following, what, words
 from omnidash.stores import Entry, StoreRequest
 from omnidash.views.actions import refusal
 
-SCHEDULED = ("clean-up",)
-_PAGES = {"clean-up": "cleanup"}
-"""Where the schedules of an action are listed."""
-
+SCHEDULED = {"clean-up": "cleanup", "back-up": "backups", "verify-backup": "backups"}
+"""Actions that can be scheduled, each with the page where its schedules are."""
 
 _INTERVALS = [("day", "daily"), ("week", "weekly"), ("hours", "every so many hours")]
 _FIELDS = {"hours": ("hours",), "day": ("at", "zone"), "week": ("weekday", "at", "zone")}
@@ -71,12 +69,19 @@ class ScheduleForm(forms.Form):
 _NEW = {"every": "day", "hours": "24", "weekday": "0", "at": "03:00", "zone": "UTC"}
 
 
-def form_of(entry: Entry, data: QueryDict, limits: Params) -> dict[str, Any]:
-    """The context of the form of a new schedule of the cleanup, as far as `data` fills it in."""
+def when_of(data: QueryDict) -> dict[str, Any]:
+    """The context of the form of a new schedule, as far as `data` fills it in."""
     return {
         "new": {name: data.get(name, value) for name, value in _NEW.items()},
         "intervals": _INTERVALS,
         "days": list(enumerate(DAYS)),
+    }
+
+
+def form_of(entry: Entry, data: QueryDict, limits: Params) -> dict[str, Any]:
+    """The same, of a schedule of the cleanup."""
+    return {
+        **when_of(data),
         "chosen": data.getlist("line"),
         "lines": [
             (line, data.get(line.asks) or f"{limits[line.asks]:.10g}" if line.asks else "")
@@ -85,9 +90,10 @@ def form_of(entry: Entry, data: QueryDict, limits: Params) -> dict[str, Any]:
     }
 
 
-def listed(store: str) -> list[tuple[Schedule, str, str]]:
-    """Each with what it does, and when."""
-    found = Schedule.objects.filter(store=store, action__in=SCHEDULED)
+def listed(store: str, page: str) -> list[tuple[Schedule, str, str]]:
+    """Those that are shown on a page, each with what it does, and when."""
+    names = [name for name, place in SCHEDULED.items() if place == page]
+    found = Schedule.objects.filter(store=store, action__in=names)
     return [
         (one, what(one), words(one))
         for one in found.order_by("pk").select_related("last_run", "user")
@@ -122,9 +128,20 @@ def save(request: StoreRequest, store: str) -> HttpResponse:
         else:
             _add(request, action, params, form)
             return _back(request, action)
-    limits = limits_of(request.POST).values(request.entry.counts())
-    context = {**form_of(request.entry, request.POST, limits), "form": form, "problem": problem}
-    return page(request, "cleanup/schedule.html", "cleanup/_schedule_form.html", context, 422)
+    return _corrected(request, form, problem)
+
+
+def _corrected(request: StoreRequest, form: ScheduleForm, problem: str) -> HttpResponse:
+    """The form again, with what is wrong."""
+    place = SCHEDULED.get(request.POST.get("action", ""), "cleanup")
+    context = {"form": form, "problem": problem, "chosen_action": request.POST.get("action")}
+    if place == "cleanup":
+        limits = limits_of(request.POST).values(request.entry.counts())
+        context |= form_of(request.entry, request.POST, limits)
+    else:
+        context |= when_of(request.POST)
+    part = f"{place}/_schedule_form.html"
+    return page(request, f"{place}/schedule.html", part, context, 422)
 
 
 def _add(request: StoreRequest, action: str, params: Params, form: ScheduleForm) -> None:
@@ -146,7 +163,7 @@ def delete(request: StoreRequest, store: str) -> HttpResponse:
         raise Http404
     context = {
         "schedule": found, "what": what(found), "when": words(found),
-        "back": reverse(_PAGES[found.action], args=[store]),
+        "back": reverse(SCHEDULED[found.action], args=[store]),
     }  # fmt: skip
     return page(request, "cleanup/delete.html", "cleanup/_delete.html", context)
 
@@ -161,7 +178,7 @@ def _named(data: QueryDict, store: str) -> Schedule | None:
 def _change(request: StoreRequest) -> HttpResponse:
     found = _named(request.POST, request.entry.name)
     if found is None:  # somebody else was quicker
-        return _back(request, SCHEDULED[0])
+        return _back(request, "clean-up")
     match request.POST.get("do"):
         case "delete":
             _note(request, found, "deleted")
@@ -178,7 +195,7 @@ def _change(request: StoreRequest) -> HttpResponse:
 
 
 def _back(request: HttpRequest, action: str) -> HttpResponse:
-    address = reverse(_PAGES[action], args=[request.entry.name])  # type: ignore[attr-defined]
+    address = reverse(SCHEDULED[action], args=[request.entry.name])  # type: ignore[attr-defined]
     if from_htmx(request):
         return HttpResponse(status=204, headers={"HX-Redirect": address})
     return redirect(address)

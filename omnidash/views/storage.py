@@ -10,6 +10,7 @@ from omnidash.capacity import fills
 from omnidash.downloads import Columns, download, moment, whole
 from omnidash.htmx import page
 from omnidash.meanings import meaning_of
+from omnidash.protection import protection_of
 from omnidash.queries import StorageQuery
 from omnidash.sections import Sections
 from omnidash.stores import StoreRequest
@@ -53,13 +54,16 @@ def storage(request: StoreRequest, store: str) -> HttpResponseBase:
         facts.setdefault(fact.group, []).append(fact)
     sections = Sections()
     counts = sections.read("counts", entry.counts, Counts())
+    protection, now = protection_of(entry.name), time.time()
     context = {
         "own_keys": _clearable(request) if request.user.has_perm("omnidash.clear_store") else None,
         "inspection": inspection,
         "troubles": inspection.troubles + sections.troubles,
         "facts": facts.items(),
         "counts": counts,
-        "fills": fills(entry.history.source(), counts, inspection.facts, time.time()),
+        "fills": fills(entry.history.source(), counts, inspection.facts, now),
+        "protection": protection,
+        "backup_old": protection.is_old(now),
     }
     return page(request, "storage/index.html", "storage/_board.html", context)
 

@@ -50,10 +50,25 @@
 
   // Enter would press the first button of the form, which is not what was meant.
   document.addEventListener("keydown", (event) => {
-    const until = event.target.closest(".menu-until");
-    if (event.key !== "Enter" || !event.target.matches("[data-pick], .menu-until input")) return;
+    const meant = event.target.closest(".menu-until, .confirm-typed");
+    if (event.key !== "Enter" || !event.target.matches("[data-pick], .menu-until input, .confirm-typed input")) return;
     event.preventDefault();
-    until?.querySelector("button").click();
+    (meant?.querySelector("button") || meant?.parentElement.querySelector("button"))?.click();
+  });
+
+  // --- A choice that was not compared yet cannot be confirmed ---
+
+  const differs = (one) => one.matches("select")
+    ? [...one.options].some((option) => option.selected !== option.defaultSelected)
+    : one.checked !== one.defaultChecked;
+
+  document.addEventListener("change", (event) => {
+    const choice = event.target.closest("[data-compared]");
+    if (!choice) return;
+    const anew = [...choice.querySelectorAll("input, select")].some(differs);
+    const button = choice.closest("form").querySelector("footer button");
+    button.disabled = anew || "off" in button.dataset;
+    choice.querySelector("[data-chosen-anew]").textContent = anew ? "Chosen, and not compared yet." : "";
   });
 
   // --- Menus: a click beside one, or Escape, closes it ---

@@ -209,6 +209,17 @@
     if (element.textContent !== text) element.textContent = text;
   }
 
+  const proposed = new WeakSet();
+
+  // The reader's zone in place of the one that stands there by default, once; all others to choose from.
+  function proposeZone(input) {
+    if (proposed.has(input)) return;
+    proposed.add(input);
+    if (input.defaultValue === "UTC" && input.value === "UTC") input.value = own;
+    const zones = Intl.supportedValuesOf?.("timeZone") ?? [own];
+    input.list?.replaceChildren(...["UTC", ...zones].map((name) => new Option(name, name)));
+  }
+
   function tick() {
     const now = Date.now();
     document.querySelectorAll("time[datetime]").forEach((element) => {
@@ -229,6 +240,9 @@
     const chosen = document.documentElement.dataset.zone;
     const foot = document.querySelector("footer [data-zone]");
     if (foot) show(foot, chosen || own);
+    document.querySelectorAll("[data-zone-name]").forEach((element) => show(element, chosen || own));
+    document.querySelectorAll("[data-zone-value]").forEach((input) => { input.value = chosen || own; });
+    document.querySelectorAll("[data-zone-own]").forEach(proposeZone);
     const other = document.querySelector("[data-zone-switch]");
     if (other) {
       other.hidden = own === "UTC";
@@ -238,7 +252,7 @@
 
   // --- Keyboard and buttons ---
 
-  const pages = { o: "", a: "agents/", r: "results/", m: "metrics/", e: "errors/", s: "storage/", c: "config/", l: "cleanup/", u: "../runs/" };
+  const pages = { o: "", a: "agents/", r: "results/", m: "metrics/", e: "errors/", s: "storage/", b: "backups/", c: "config/", l: "cleanup/", u: "../runs/" };
   let goes = false;
 
   document.addEventListener("keydown", (event) => {

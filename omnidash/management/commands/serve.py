@@ -132,7 +132,7 @@ def collect_static_if_changed() -> None:
 
 
 def _static_stamp() -> str:
-    digest = hashlib.sha256(str(settings.STATIC_ROOT).encode())
+    digest = hashlib.sha256()
     for finder in get_finders():
         for name, storage_ in sorted(finder.list([]), key=lambda found: found[0]):
             path = Path(storage_.path(name))
