@@ -14,7 +14,7 @@ INSTALL = $(PYTHON) -m pip install --quiet --disable-pip-version-check --require
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
-.PHONY: run test check bench lint format lock clean tools
+.PHONY: run test soak check bench lint format lock clean tools
 .DELETE_ON_ERROR:
 
 run: $(RUN_STAMP)
@@ -22,6 +22,10 @@ run: $(RUN_STAMP)
 
 test: $(DEV_STAMP) tools
 	$(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
+
+# The long forms: hundreds of kills at random, a minute beside a writer.
+soak: $(DEV_STAMP) tools
+	$(PYTHON) -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: lint test
 

@@ -22,8 +22,11 @@ PAGES = {
     "metrics": "metrics/",
     "errors": "errors/",
     "storage": "storage/",
+    "backups": "backups/",
     "config": "config/",
 }
+OF_THE_STORE = {name: path for name, path in PAGES.items() if name != "backups"}
+"""Those that cannot be read while the store is down."""
 HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}
 
 

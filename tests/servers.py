@@ -42,7 +42,7 @@ class RedisServer:
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--appendonly", "no", "--dir", self.folder, "--logfile", "redis.log", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.client().ping()
@@ -119,7 +119,7 @@ class PostgresServer:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=log, **self.owner
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return self.execute("SELECT 1")

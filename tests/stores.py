@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import pytest
 import redis
 
 from storage import open_store
@@ -225,7 +227,7 @@ def contents(backend: Backend) -> object:
     }
     for key in raw.scan_iter(count=1000):
         kind = raw.type(key)
-        found[key] = (read[kind](key), raw.execute_command("PEXPIRETIME", key))
+        found[key] = (kind, read.get(kind, raw.dump)(key), raw.execute_command("PEXPIRETIME", key))
     return found
 
 
@@ -251,12 +253,34 @@ def inspected(store: Store) -> Inspection:
 
 
 def eventually(question: Callable[[], object], expected: object) -> None:
-    """What another process changed is seen within seconds: a store may look only so often."""
-    deadline = time.monotonic() + 10
+    """What another process changed is seen within seconds, on a busy machine within more."""
+    deadline = time.monotonic() + 60
     while (found := question()) != expected:
         if time.monotonic() > deadline:
             raise AssertionError(f"still {found!r} instead of {expected!r}")
         time.sleep(0.05)
+
+
+def time_passes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """As if so much time had passed, for all that is remembered for a while."""
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + seconds)
+
+
+@contextmanager
+def waited() -> Iterator[Callable[[], float]]:
+    """The seconds that the block took, but for those in which its thread was ready and had no
+    processor: others' work is no matter of a promise."""
+
+    def clock() -> float:
+        queued = Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]
+        return time.monotonic() - int(queued) / 1e9
+
+    before, end = clock(), None
+    try:
+        yield lambda: (clock() if end is None else end) - before
+    finally:
+        end = clock()
 
 
 def _when_complete(question: Callable[[], AnswerT], complete: Callable[[AnswerT], bool]) -> AnswerT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +19,7 @@ from omnidash import runs
 from omnidash.models import Plan, Run
 from omnidash.stores import registry
 from omnidash.text import ref
-from tests.pages import HTMX, elements, get_part, serving, text_of
+from tests.pages import HTMX, elements, get_part, links, serving, text_of
 from tests.stores import Backend, JsonBackend, contents, let_it_rest, settled
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -164,6 +165,8 @@ def test_an_expiry_is_moved_set_and_taken_away() -> None:
     later = extended(expiry="24h")
     assert before and later and abs(later - before - 86_400) < 1
     assert extended(expiry="at", at="2099-01-01T00:00:00") == 4070908800
+    in_tokyo = extended(expiry="at", at="2099-01-01T09:00:00", zone="Asia/Tokyo")
+    assert in_tokyo == 4070908800, "as the reader's clock says"
     assert extended(expiry="forever") is None
     assert extended(expiry="1h") is not None
 
@@ -171,6 +174,8 @@ def test_an_expiry_is_moved_set_and_taken_away() -> None:
 @pytest.mark.parametrize(
     "data",
     [{}, {"expiry": "2h"}, {"expiry": "at"}, {"expiry": "at", "at": "yesterday"},
+     {"expiry": "at", "at": "2099-01-01T00:00", "zone": "Nowhere/Else"},
+     {"expiry": "at", "at": "2099-01-01T00:00", "zone": "../../etc/passwd"},
      {"expiry": "at", "at": "2001-01-01T00:00"}, {"expiry": "at", "at": "9999-01-01T00:00"}],
 )  # fmt: skip
 def test_an_expiry_that_cannot_be_is_refused(data: dict[str, str]) -> None:
@@ -389,6 +394,20 @@ def test_the_log_is_filtered_and_downloaded() -> None:
     assert '"task-1"' in records and '"done"' in records
 
 
+def test_the_log_of_all_stores_has_the_marks_of_none(backend: Backend) -> None:
+    joint = "&" if "?" in backend.url else "?"
+    with serving(prod=f"{backend.url}{joint}env=production"):
+        client = client_of("operator")
+        run = outcome(confirmed(
+            client, "results/delete", asked(client, "results/delete", of=ref("task-1"))
+        ))  # fmt: skip
+        tinted = {
+            address: "topbar-production" in client.get(address).content.decode()
+            for address in ("/runs/", "/runs/?store=prod", f"/runs/{run.pk}/", "/prod/")
+        }
+    assert list(tinted.values()) == [False, True, True, True]
+
+
 def test_the_log_calls_things_by_their_names() -> None:
     client = client_of("administrator")
     answer = asked(client, "results/expiry", of=ref("task-1"), expiry="1h")
@@ -399,6 +418,99 @@ def test_the_log_calls_things_by_their_names() -> None:
     assert labels["log-in"] == "Log in"
     assert not [label for label in labels.values() if "-" in label or "_" in label]
     assert "Set expiry" in text_of(client.get(f"/runs/{run.pk}/"))
+
+
+def buttons(answer: Any) -> list[tuple[str, bool]]:
+    """Those that delete, each with whether it can be pressed."""
+    found = [
+        ("".join(one.itertext()).strip(), one.get("disabled") is None)
+        for one in elements(answer, "button")
+    ]
+    return [button for button in found if button[0].startswith("Delete")]
+
+
+def test_what_is_set_is_shown_beside_what_is_lost() -> None:
+    client = client_of("administrator")
+    said = text_of(client.post("/prod/config/edit", {"of": ref("mine"), "text": '{"x": 22}'}))
+    assert '{"x": 1}' in said.replace("\n", "").replace("  ", "") or '"x": 1' in said
+    assert '{"x": 22}' in said and "cannot be put back" in said
+    said = text_of(client.post("/prod/config/edit", {"key": "supervisor:q", "text": "null"}))
+    assert "no such key yet" in said and "supervisor last said" in said
+    registry()["prod"].store.save_config("api_token", "hunter2")
+    for data in ({"of": ref("api_token"), "text": '"hunter3"'},
+                 {"of": ref("mine"), "text": '{"password": "hunter4"}'}):  # fmt: skip
+        assert "hunter" not in text_of(client.post("/prod/config/edit", data))
+
+
+def test_a_new_expiry_says_what_it_comes_to() -> None:
+    client, store = client_of("operator"), registry()["prod"].store
+    store.save_result(IDS[1], {"agent": "a"}, 7200)
+    expiries = [store.result(one).expires_at for one in IDS[:2]]
+    answer = asked(client, "results/expiry", of=[ref(one) for one in IDS[:2]], expiry="1h")
+    times = [one.get("datetime") for one in elements(answer, "time") if one.get("datetime")]
+    told = [datetime.fromisoformat(one).timestamp() for one in times]
+    assert told == pytest.approx([at + 3600 for at in expiries if isinstance(at, float)], abs=0.01)
+    assert "cannot be put back" in text_of(answer)
+    forever = asked(client, "results/expiry", of=ref(IDS[0]), expiry="forever")
+    assert "until somebody deletes them" in text_of(forever)
+
+
+@pytest.mark.parametrize("backend", ["redis"], indirect=True)
+def test_an_agent_that_cannot_be_deleted_alone_is_not_offered_to_be() -> None:
+    client, store = client_of("operator"), registry()["prod"].store
+    store.add_agent("t:x", {"name": "y"})
+    store.add_agent("t", {"name": "x:y"})
+    alone = asked(client, "agents/delete", of=ref("t", "x:y"))
+    assert buttons(alone) == [("Delete 1 agent", False)]
+    assert "Select what shares the record, too" in text_of(alone)
+    assert confirmed(client, "agents/delete", alone).status_code == 422
+    both = asked(client, "agents/delete", of=[ref("t", "x:y"), ref("t:x", "y")])
+    assert buttons(both) == [("Delete 2 agents", True)]
+
+
+@pytest.mark.parametrize("backend", ["json"], indirect=True)
+def test_what_only_an_administrator_can_state_is_no_button_of_an_operator(
+    backend: JsonBackend,
+) -> None:
+    backend.write("config.json", {"_omnidaemon_start_time": 1.0})
+    let_it_rest(backend.folder)
+    address = "results/delete"
+    answer = asked(client_of("operator"), address, of=ref("task-1"))
+    assert buttons(answer) == [("Delete 1 result", False)]
+    assert "only an administrator can state" in text_of(answer)
+    answer = asked(client_of("administrator"), address, of=ref("task-1"))
+    assert buttons(answer) == [("Delete 1 result", True)]
+
+
+def test_clearing_everything_says_how_much_of_what_and_offers_a_backup() -> None:
+    answer = asked(client_of("administrator"), "clear/everything")
+    assert "agents: 2 · results: 4 · keys: 1" in text_of(answer)
+    assert "/prod/backups/create" in links(answer, "/prod/backups/")
+    alone = asked(client_of("operator"), "results/delete", of=ref("task-1"))
+    assert not links(alone, "/prod/backups/create")
+
+
+def state_and_links(client: Client, run: Run) -> tuple[str, int, bool]:
+    """The words of its state, how far its bar is, and whether it can be run again."""
+    page = client.get(f"/runs/{run.pk}/")
+    (bar,) = elements(page, "progress")
+    said = text_of(page)
+    state = "done in part" if "done in part" in said else run.state
+    return state, int(bar.get("value")), "Run again" in said
+
+
+def test_a_run_that_skipped_records_is_no_clean_success() -> None:
+    client, store = client_of("operator"), registry()["prod"].store
+    answer = asked(client, "results/delete", of=[ref(one) for one in IDS[:2]])
+    store.save_result(IDS[0], {"agent": "a"}, 60)
+    run = outcome(confirmed(client, "results/delete", answer, typed="prod"))
+    assert (run.state, run.done, run.skipped) == ("done", 1, 1)
+    assert state_and_links(client, run) == ("done in part", 50, True)
+    assert "done in part" in text_of(client.get("/runs/"))
+    settled(store)
+    again = outcome(confirmed(client, "results/delete", asked(client, "again", run=run.pk)))
+    assert (again.done, again.skipped) == (1, 0)
+    assert state_and_links(client, again) == ("done", 100, False)
 
 
 def test_what_was_skipped_is_counted_once() -> None:

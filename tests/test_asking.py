@@ -149,7 +149,7 @@ def test_all_that_match_takes_the_filter_along_as_it_was_asked_for() -> None:
     settled(registry()["prod"].store)
     page = client.get("/prod/results/", {**asked, "order": "expiring", "page": 1})
     sent = dict(hidden(page, "matching"))
-    assert sent == {**asked, "matching": "on", "at": ""}
+    assert sent == {**asked, "matching": "on", "at": "", "zone": ""}
     assert "All 1 that match" in text_of(page)
     delete = button(page, "matching", "Delete").get("formaction")
     assert "Delete 1 result?" in text_of(client.get(delete, sent))

@@ -361,6 +361,32 @@ def test_a_result_whose_expiry_was_changed_is_another_one(store: Store):
     assert reasons(store.remove(meant, nothing_kept)) == {("x",): CHANGED}
 
 
+MEANT = {
+    "all": ResultQuery(),
+    "of an agent": ResultQuery(agent="a"),
+    "with a text": ResultQuery(text='"n": '),
+    "that expire soon": ResultQuery(within=9_000),
+    "that expire at a time": ResultQuery(expires_before=9_000_000_000.0),
+}
+
+
+@pytest.mark.parametrize("meant", MEANT)
+def test_what_another_process_extended_before_the_look_is_as_it_was_seen(
+    backend: Backend, meant: str
+):
+    ours, others = backend.open(), backend.open()
+    for number in range(300):  # more than one look reads again
+        ours.save_result(f"task-{number}", {"agent": "a", "topic": "t", "n": number}, 3600)
+    settled(ours)
+    settled(others)
+    assert others.set_expiry(others.result_targets(), Expiry(more=3600)) == Change(done=300)
+    targets = ours.result_targets(MEANT[meant])
+    assert len(targets) == 300
+    assert ours.set_expiry(targets, Expiry(more=60)).done == 300
+    gone = others.remove(others.result_targets(MEANT[meant]), nothing_kept)
+    assert (gone.done, gone.skipped) == (300, [])
+
+
 def test_if_nothing_is_as_it_was_seen_nothing_is_kept_or_written(backend: Backend, store: Store):
     fill(store)
     wrong = [replace(one, mark="0-0 wrong") for one in targets_of(store, "result")]

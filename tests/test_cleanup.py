@@ -12,7 +12,7 @@ from django.test import Client
 from omnidash.models import Run, Schedule
 from omnidash.stores import registry
 from tests.pages import HTMX, elements, serving, text_of
-from tests.stores import Backend, JsonBackend, settled
+from tests.stores import Backend, JsonBackend, RedisBackend, settled
 
 pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.django_db
@@ -63,6 +63,19 @@ def test_the_button_for_all_lines_names_their_count_and_asks_about_just_these() 
     button = next(one for one in elements(page, "button") if one.text == wanted)
     answer = client.get(button.get("formaction"), {button.get("name"): button.get("value")})
     assert "Clean up 3 records?" in text_of(answer)
+
+
+@pytest.mark.parametrize("backend", ["redis"], indirect=True)
+def test_what_nobody_can_miss_goes_by_a_button_that_is_not_red(backend: RedisBackend) -> None:
+    backend.client.zadd(backend.key("results", "index"), {"lost": 1})
+    client = client_of("operator")
+    settled(registry()["prod"].store)
+    red = {
+        line: "btn-danger" in client.get("/prod/cleanup/run", {"line": line, "days": "0.01"})
+        .content.decode()
+        for line in ("index", "unregistered")
+    }  # fmt: skip
+    assert red == {"index": False, "unregistered": True}
 
 
 def test_a_schedule_is_said_in_the_words_of_its_lines() -> None:

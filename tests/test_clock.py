@@ -25,6 +25,7 @@ from omnidash.models import Gauge, Mark, Rollup, Source, Subject
 from omnidash.stores import Entry
 from storage.base import Runner, Store, StoreDenied, StoreUnavailable
 from tests.pages import serving
+from tests.prepared import prepare
 from tests.servers import RedisServer
 from tests.stores import Backend, JsonBackend, RedisBackend, eventually
 
@@ -264,7 +265,7 @@ class Clock:
             "OMNIDASH_STORES": ",".join(f"{name}={url}" for name, url in stores.items()),
         }
         self._folder = folder
-        self._start("migrate", "--verbosity", "0").wait(timeout=60)
+        prepare(folder / "var")
         self.process = self._start("clock")
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
@@ -294,6 +295,6 @@ def test_a_signal_ends_the_clock_even_while_a_store_is_frozen(
         process = Clock(tmp_path, frozen=server.url, good=json_backend.url)
         eventually(lambda: 2 in process.events(), True)
         process.process.send_signal(number)
-        assert process.process.wait(timeout=10) == 0
+        assert process.process.wait(timeout=60) == 0
     finally:
         server.close()

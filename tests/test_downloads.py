@@ -530,7 +530,7 @@ def test_a_served_download_that_breaks_off_is_broken_for_who_reads_it(
         assert "Traceback" not in served.log.read_text()
     finally:
         served.process.terminate()
-        served.process.wait(timeout=30)
+        served.process.wait(timeout=60)
 
 
 def test_a_batch_has_a_time_of_its_own_and_not_the_pages(

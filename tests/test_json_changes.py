@@ -19,8 +19,9 @@ from storage import open_store
 from storage.base import ResultQuery, StoreBusy, StoreReadOnly, StoreUnavailable
 from storage.changes import CHANGED, EXPIRED, GONE, THERE, Change, Expiry, Record, Target
 from storage.json_store import JsonStore, files
+from storage.json_store.encoding import encode
 from storage.json_store.expiry import expiring
-from storage.json_store.layout import as_record, encode, parse_list, parse_objects
+from storage.json_store.layout import as_record, parse_list, parse_objects
 from tests.stores import let_it_rest
 
 NOW = time.time()

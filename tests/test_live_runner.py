@@ -73,7 +73,7 @@ def live(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Iter
 
 
 def until(word: str, question: Callable[[], str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while word not in (said := question()):
         assert time.monotonic() < deadline, f"the page did not follow: {said}"
         time.sleep(0.2)
@@ -132,7 +132,7 @@ def test_a_json_directory_is_free_as_soon_as_its_runner_has_stopped_cleanly(
         assert isinstance(store, JsonStore)
         assert store.owner().state == "live"
         runner.publish(5)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(store.list_results()) < 5:
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -51,7 +51,7 @@ def get(application: Application, path: str) -> tuple[int, str]:
     session = "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in application.session)
     request = urllib.request.Request(application(path), headers={"Cookie": session})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -25,7 +25,7 @@ from storage.base import (
     StoreUnavailable,
 )
 from storage.changes import CHANGED, EXPIRED, GONE, SHARED, THERE, Change, Expiry, Record, Target
-from storage.redis_store import RedisStore, metric_changes, result_changes, stored
+from storage.redis_store import RedisStore, events, metric_changes, result_changes, stored
 from storage.redis_store.changing import FOREIGN, UNFIT
 from storage.redis_store.result_shelf import Entry, Filter, Shelf
 from tests.servers import RedisServer
@@ -443,6 +443,19 @@ def test_what_was_removed_is_forgotten_at_once_and_nothing_else_is_read_again(
     assert store.result_page(ResultQuery(agent="agent-1")).total == 133
 
 
+@pytest.mark.parametrize("query", [ResultQuery(), ResultQuery(within=9e6)])
+def test_what_another_process_kept_from_expiring_is_meant(store: RedisStore, query: ResultQuery):
+    for number in range(900):  # more than one look reads again
+        store.save_result(f"task-{number}", {"agent": "a"}, 3600)
+    settled(store)
+    other = open_store_again(store)
+    settled(other)
+    assert other.set_expiry(other.result_targets()[:500], Expiry(more=7200)).done == 500
+    with store._index.lock:
+        store._index.shelf.sweep(time.time() + 4000)  # as when the time has come that was known
+    assert len(store.result_targets(query)) == 900
+
+
 def test_what_is_still_being_learnt_or_searched_is_not_taken_for_nothing(
     store: RedisStore, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ):
@@ -642,7 +655,7 @@ def test_boundaries_hold_whatever_is_asked(store: RedisStore, raw: redis.Redis):
     for keep, count in ((0, 5000), (1, 4999), (2000, 3000), (2001, 2999), (4999, 1), (-3, 5000)):
         (target,) = store.metric_targets(keep=keep)
         assert target.count == count
-        assert len(list(store._events("-", metric_changes._id(target.names[0])))) == count
+        assert len(list(store._events("-", events.id_of(target.names[0])))) == count
     for before, count in ((0.0015, 1), (0.002, 1), (3.0, 2999), (1e300, 5000), (9.0, 5000)):
         (target,) = store.metric_targets(before=before)
         assert target.count == count
@@ -655,16 +668,16 @@ def test_events_that_come_while_others_are_put_back_are_all_there(
     put_events(raw, 3000)
     kept: Kept = []
     store.remove(store.metric_targets(keep=1000), kept.extend)
-    facts = store._stream_facts
+    facts = metric_changes.stream_facts
     late: list[bytes] = []
 
-    def facts_and_an_event(read: Any) -> dict[bytes, Any]:
-        found = facts(read)
+    def facts_and_an_event(read: Any, key: bytes) -> dict[bytes, Any]:
+        found = facts(read, key)
         if len(late) < 3:  # in the very moment, three times: before staging, and twice after
             late.append(raw.xadd("omni:metrics:stream", {"data": "late"}))
         return found
 
-    monkeypatch.setattr(store, "_stream_facts", facts_and_an_event)
+    monkeypatch.setattr(metric_changes, "stream_facts", facts_and_an_event)
     assert store.put_back(kept).done == 2000
     found = [entry_id for entry_id, _ in raw.xrange("omni:metrics:stream")]
     assert found == [b"%d-1" % number for number in range(1, 3001)] + late

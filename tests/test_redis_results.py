@@ -113,14 +113,14 @@ def test_a_huge_value_is_never_read_whole(
     put(redis_backend, ["big", "small"])
     redis_backend.client.setrange(redis_backend.key("result", "big"), size - 1, "x")
     received: list[int] = []
-    exchange = client._exchange
+    exchange = client.exchange
 
     def weighed(link: Any, commands: Any) -> list[Any]:
         replies = exchange(link, commands)
         received.extend(len(reply) for reply in replies if isinstance(reply, bytes))
         return replies
 
-    monkeypatch.setattr(client, "_exchange", weighed)
+    monkeypatch.setattr(client, "exchange", weighed)
     found = {row.task_id: row for row in store.result_page(ResultQuery()).rows}["big"]
     assert (found.size, found.truncated) == (size, True)
     one = store.result("big")
@@ -294,7 +294,7 @@ def test_a_warm_page_asks_for_what_it_shows(
 ):
     put(redis_backend, numbered(4000))
     asked: list[int] = []
-    exchange = client._exchange
+    exchange = client.exchange
 
     def counted(link: Any, commands: Any) -> list[Any]:
         asked.append(len(commands))
@@ -306,7 +306,7 @@ def test_a_warm_page_asks_for_what_it_shows(
         ask()
         return len(asked), sum(asked)
 
-    monkeypatch.setattr(client, "_exchange", counted)
+    monkeypatch.setattr(client, "exchange", counted)
     for query in (ResultQuery(), ResultQuery(order="expiring"), ResultQuery(agent="agent-1")):
         trips, commands = cost(lambda query=query: store.result_page(query))
         assert trips <= 5

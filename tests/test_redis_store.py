@@ -231,13 +231,13 @@ def test_a_warm_page_of_agents_asks_for_what_it_shows(
     assert store.agent_page(AgentQuery()).total == 3000
     time.sleep(1)
     asked: list[int] = []
-    exchange = client._exchange
+    exchange = client.exchange
 
     def counted(link: Any, commands: Any) -> list[Any]:
         asked.append(len(commands))
         return exchange(link, commands)
 
-    monkeypatch.setattr(client, "_exchange", counted)
+    monkeypatch.setattr(client, "exchange", counted)
     page = store.agent_page(AgentQuery(order="newest", text="7", limit=20))
     assert len(page.rows) == 20
     assert len(asked) <= 10

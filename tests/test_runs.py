@@ -18,9 +18,11 @@ from django_tasks_db.models import DBTaskResult
 
 from omnidash import bins, runs
 from omnidash.actions.catalogue import ACTIONS
+from omnidash.asked import again
 from omnidash.models import Plan, Run
 from omnidash.stores import Entry, registry
-from tests.pages import serving
+from storage.changes import Change
+from tests.pages import serving, text_of
 from tests.stores import Backend, JsonBackend, RedisBackend, contents, let_it_rest, settled
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -152,6 +154,7 @@ def test_a_dashboard_that_became_read_only_meanwhile_changes_nothing(
     run = runs.start(planned(operator, entry, ids=ids), operator, "")
     settings.OMNIDASH_READ_ONLY = True
     assert finished(run).state == "refused"
+    assert ".." not in run.message
     assert len(entry.store.results_by_id(ids)) == 5
 
 
@@ -170,16 +173,17 @@ def test_a_run_that_is_stopped_half_way_tells_the_true_count(
         entry = registry()["prod"]
         ids = fill(entry, 20)
         monkeypatch.setattr(type(entry.store), "largest_change", 5)
-        monkeypatch.setattr(runs, "_ASK", 0.0)
+        monkeypatch.setattr(runs.execution, "_ASK", 0.0)
         run = runs.start(planned(operator, entry, ids=ids), operator, "")
-        removed = entry.store.remove
+        settle, changes = bins.Box.settle, list[Change]()
 
-        def remove_and_ask(*args: object) -> object:
-            if not entry.store.results_by_id(ids[:5]):
+        def settle_and_ask(box: bins.Box, change: Change) -> None:
+            settle(box, change)
+            changes.append(change)
+            if len(changes) == 2:
                 runs.ask_to_stop(run, "anna")
-            return removed(*args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(entry.store, "remove", remove_and_ask)
+        monkeypatch.setattr(bins.Box, "settle", settle_and_ask)
         assert finished(run).state == "cancelled"
         left = len(entry.store.results_by_id(ids))
         assert (run.done, left) == (10, 10)
@@ -241,6 +245,25 @@ def test_a_value_of_configuration_is_not_in_the_log(entry: Entry) -> None:
     assert "s3cret" not in plan.params
 
 
+@pytest.mark.parametrize("end", ["stopped", "never begun", "killed"])
+def test_a_value_of_configuration_is_kept_by_no_run_that_ended(entry: Entry, end: str) -> None:
+    user = make_user("administrator")
+    plan = planned(user, entry, "set-config", keys=["k"], text='"s3cret-value"')
+    run, later = runs.start(plan, user, ""), time.time() + 60
+    assert runs.note_interrupted(later) == 0
+    plan.refresh_from_db()
+    assert "s3cret" in plan.params, "a worker may still come"
+    if end == "stopped":
+        runs.ask_to_stop(run, "anna")
+    else:
+        DBTaskResult.objects.update(started_at=datetime.datetime.now(datetime.UTC))
+        if end == "killed":
+            Run.objects.update(state="running", beat_at=1.0)
+        assert runs.note_interrupted(later) == 1
+    plan.refresh_from_db()
+    assert "s3cret" not in plan.params and '"k"' in plan.params
+
+
 def test_the_log_cannot_be_read_by_a_viewer(viewer_client: Client, entry: Entry) -> None:
     assert viewer_client.get("/runs/").status_code == 403
     assert Run.objects.get().state == "refused", "and that is written down"
@@ -256,7 +279,7 @@ def test_what_a_runner_undid_after_all_is_a_run_that_failed(
         held = backend.read("results.json")
         backend.write("config.json", {"_omnidaemon_start_time": 1.0})
         let_it_rest(backend.folder)
-        monkeypatch.setattr(runs, "_UNDONE", 0.0)
+        monkeypatch.setattr(runs.execution, "_UNDONE", 0.0)
         run = runs.start(planned(operator, entry, ids=ids), operator, "")
         assert finished(run).state == "failed"
         assert "cannot be proven" in run.message and "0 of 5 done" in run.message
@@ -281,7 +304,7 @@ def test_what_somebody_vouched_for_is_in_the_log(
         ids = fill(entry)
         backend.write("config.json", {"_omnidaemon_start_time": 1.0})
         let_it_rest(backend.folder)
-        monkeypatch.setattr(runs, "_UNDONE", 0.0)
+        monkeypatch.setattr(runs.execution, "_UNDONE", 0.0)
         run = runs.start(planned(operator, entry, ids=ids), operator, "", vouched=True)
         assert finished(run).state == "done"
         assert json.loads(run.params)["vouched"] is True
@@ -323,6 +346,35 @@ def test_what_an_interrupted_run_did_is_counted_by_the_bin(entry: Entry, operato
     assert runs.note_interrupted(time.time()) == 1
     run.refresh_from_db()
     assert (run.state, run.done) == ("interrupted", 5)
+
+
+def test_who_looks_at_a_run_whose_worker_died_is_told_what_happened(
+    entry: Entry, operator: User
+) -> None:
+    removal = finished(runs.start(planned(operator, entry, ids=fill(entry)), operator, ""))
+    params = {"run": removal.pk, "bin": removal.bin, "removed": 5}
+    run = runs.start(planned(operator, entry, "put-back", **params), operator, "")
+    Run.objects.filter(pk=run.pk).update(state="running", done=2, beat_at=1.0)
+    client = Client()
+    client.force_login(operator, "django.contrib.auth.backends.ModelBackend")
+    said = text_of(client.get(f"/runs/{run.pk}/"))
+    run.refresh_from_db()
+    assert run.state == "interrupted" and run.ended_at
+    assert "when it last said so; more may have been. Run it again to do the rest." in said
+    assert "Run again" in said
+
+
+def test_results_do_not_live_longer_twice_because_some_were_skipped(
+    entry: Entry, operator: User
+) -> None:
+    ids = fill(entry)
+    plan = planned(operator, entry, "extend-results", ids=ids, more=3600.0)
+    entry.store.save_result(ids[0], {"agent": "a"}, 60)
+    run = finished(runs.start(plan, operator, ""))
+    assert (run.done, run.skipped) == (4, 1)
+    assert again(run) == {"ids": [ids[0]], "more": 3600.0}
+    run.report = "{}"
+    assert again(run) is None, "which were skipped is not known"
 
 
 def test_an_expiry_that_passed_before_a_worker_came_is_told(entry: Entry, operator: User) -> None:

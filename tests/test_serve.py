@@ -16,15 +16,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.prepared import prepare
 from tests.stores import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Served:
-    """`manage.py serve` on a port of its own choice, with a data folder of its own."""
+    """`manage.py serve` on a port of its own choice, with a data folder of its own; `fresh`: one
+    that was never used."""
 
-    def __init__(self, folder: Path, *options: str, **env: str) -> None:
+    def __init__(self, folder: Path, *options: str, fresh: bool = False, **env: str) -> None:
+        if not fresh:
+            prepare(folder / "var", database="DATABASE_URL" not in env)
         self.folder = folder
         self.log = folder / "serve.log"
         clean = {
@@ -58,15 +62,15 @@ class Served:
 
     def get(self, address: str) -> tuple[int, str, dict[str, str]]:
         try:
-            with urllib.request.urlopen(self.base() + address, timeout=30) as response:
+            with urllib.request.urlopen(self.base() + address, timeout=60) as response:
                 return response.status, response.read().decode(), dict(response.headers)
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode(), dict(error.headers)
 
     def is_closed(self) -> bool:
-        """Whether nobody listens any more, within a few seconds."""
+        """Whether nobody listens any more, after a while."""
         host, port = self.base_address
-        for _ in range(100):
+        for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex((host, port)):
                     return True
@@ -101,10 +105,11 @@ def served(tmp_path: Path) -> Iterator[Served]:
     yield running
     if running.process.poll() is None:
         running.process.terminate()
-        running.process.wait(timeout=30)
+        running.process.wait(timeout=60)
 
 
-def test_the_first_start_prepares_everything_and_prints_one_setup_link(served: Served) -> None:
+def test_the_first_start_prepares_everything_and_prints_one_setup_link(tmp_path: Path) -> None:
+    served = Served(tmp_path, fresh=True)
     assert served.get("healthz")[:2] == (200, "ok\n")
     status, text, headers = served.get("login/")
     assert status == 200
@@ -119,13 +124,15 @@ def test_the_first_start_prepares_everything_and_prints_one_setup_link(served: S
     assert [
         path for path in (served.folder / "var").rglob("*") if path.stat().st_mode & 0o077
     ] == []
+    served.process.terminate()
+    assert served.process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_one_signal_ends_everything_with_success(served: Served, number: int) -> None:
     assert served.get("healthz")[0] == 200
     served.process.send_signal(number)
-    assert served.process.wait(timeout=30) == 0
+    assert served.process.wait(timeout=60) == 0
     assert served.is_closed()
 
 
@@ -133,7 +140,7 @@ def test_a_killed_supervisor_leaves_nobody_behind(served: Served) -> None:
     assert served.get("healthz")[0] == 200
     eventually(lambda: len(served.clocks()), 1)
     served.process.kill()
-    served.process.wait(timeout=30)
+    served.process.wait(timeout=60)
     assert served.is_closed()
     eventually(served.clocks, [])
 
@@ -146,7 +153,7 @@ def test_a_killed_clock_starts_again_and_the_pages_never_notice(served: Served) 
     assert served.get("healthz")[0] == 200
     eventually(lambda: len(set(served.clocks()) - {before}), 1)
     served.process.terminate()
-    assert served.process.wait(timeout=30) == 0
+    assert served.process.wait(timeout=60) == 0
     eventually(served.clocks, [])
 
 
@@ -155,7 +162,7 @@ def test_a_clock_that_somebody_else_starts_is_not_started(tmp_path: Path) -> Non
     assert running.get("healthz")[0] == 200
     assert running.clocks() == []
     running.process.terminate()
-    assert running.process.wait(timeout=30) == 0
+    assert running.process.wait(timeout=60) == 0
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
@@ -164,7 +171,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         running = Served(tmp_path, OMNIDASH_BIND=f"127.0.0.1:{port}")
-        assert running.process.wait(timeout=30) == 1
+        assert running.process.wait(timeout=60) == 1
     said = running.log.read_text()
     assert len(said.strip().splitlines()) == 1
     assert f"127.0.0.1:{port} (OMNIDASH_BIND)" in said
@@ -175,7 +182,7 @@ def test_no_password_of_a_store_is_printed(tmp_path: Path) -> None:
     running.remember()
     assert running.get("readyz")[:2] == (503, "not ready\n")
     running.process.terminate()
-    running.process.wait(timeout=30)
+    running.process.wait(timeout=60)
     said = running.log.read_text()
     assert "store a: redis://127.0.0.1:1/0?prefix=omni\n" in said
     assert "hunter2" not in said

@@ -59,6 +59,14 @@ def manage(tmp_path: Path, *args: str, **env: str) -> subprocess.CompletedProces
         ("OMNIDASH_TRUSTED_PROXIES", "hunter2"),
         ("OMNIDASH_LOG_LEVEL", "hunter2"),
         ("OMNIDASH_DATA_DIR", "/dev/null/hunter2"),
+        ("OMNIDASH_BACKUP_DIR", "/dev/null/hunter2"),
+        ("OMNIDASH_BACKUP_COPY", "ftp://u:hunter2@h/x"),
+        ("OMNIDASH_BACKUP_KEEP", "last=hunter2"),
+        ("OMNIDASH_BACKUP_MB", "hunter2"),
+        ("OMNIDASH_BACKUP_OUTPUT_MB", "0"),
+        ("OMNIDASH_BACKUP_MAX_AGE_HOURS", "-1"),
+        ("OMNIDASH_BACKUP_TRUST", "hunter2"),
+        ("OMNIDASH_S3_KEY", "hunter2"),
     ],
 )
 def test_a_bad_value_refuses_to_start_and_is_not_repeated(

@@ -16,6 +16,7 @@ from playwright.sync_api import (
     Page,
     Request,
     Response,
+    expect,
     sync_playwright,
 )
 
@@ -28,6 +29,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+_PATIENCE = 45_000  # milliseconds: on a busy machine each step may take many times as long
+expect.set_options(timeout=_PATIENCE)
 HEIGHTS = {1440: 900, 390: 844}
 # A page only says on its console what the policy forbade if somebody listens.
 _TELL_OF_VIOLATIONS = """
@@ -60,7 +63,7 @@ def context_of(
         timezone_id="Europe/Berlin",
         **options,
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(_PATIENCE)
     if session:
         context.add_cookies(session)
     return context

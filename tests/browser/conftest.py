@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -13,6 +14,7 @@ from tests.browser.browsers import Watch, chromium, context_of
 from tests.browser.served import Application, served_fixtures
 
 HERE = Path(__file__).parent
+KINDS = ("json", "redis")
 Visit = Callable[..., Page]
 
 
@@ -63,19 +65,32 @@ def visit(application: Application, browser: Browser, watch: Watch) -> Iterator[
     assert watch.unexpected() == []
 
 
-@pytest.fixture(params=["json", "redis"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What a browser does is the same over either kind of store, and what pages say of each is
+    tested without one: so each test meets one of them, and the other half of the tests the other.
+    Both where a test is marked so."""
+    given: set[str] = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        given.update([mark.args[0]] if isinstance(mark.args[0], str) else mark.args[0])
+    turn = crc32(metafunc.definition.name.encode()) % 2
+    both = metafunc.definition.get_closest_marker("both_stores")
+    for fixture in {"store", "moving", "failing"}.intersection(metafunc.fixturenames) - given:
+        metafunc.parametrize(fixture, KINDS if both else [KINDS[turn]], indirect=True)
+
+
+@pytest.fixture
 def store(request: pytest.FixtureRequest) -> str:
     """A store that no test changes."""
     return str(request.param)
 
 
-@pytest.fixture(params=["json", "redis"])
+@pytest.fixture
 def moving(request: pytest.FixtureRequest) -> str:
     """A store that tests write into."""
     return f"moving-{request.param}"
 
 
-@pytest.fixture(params=["json", "redis"])
+@pytest.fixture
 def failing(request: pytest.FixtureRequest) -> str:
     """A store that tests take away and bring back."""
     return f"failing-{request.param}"

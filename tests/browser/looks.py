@@ -23,6 +23,7 @@ PAGES = {
     "metrics": "metrics/",
     "errors": "errors/",
     "storage": "storage/",
+    "backups": "backups/",
     "config": "config/",
     "login": "login",
 }
@@ -88,7 +89,7 @@ def eventually(page: Page, condition: str) -> None:
     it evaluates text there again and again."""
     met = page.evaluate(
         f"""async () => {{
-          const end = performance.now() + 15000;
+          const end = performance.now() + 45000;
           while (!({condition})) {{
             if (performance.now() > end) return false;
             await new Promise((again) => setTimeout(again, 20));

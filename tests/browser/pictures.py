@@ -29,6 +29,7 @@ def main(folder: Path) -> int:
                 page = context.new_page()
                 for name in PAGES:
                     if name == "login":
+                        page.goto("about:blank")
                         context.clear_cookies()
                     page.goto(application(address(STORE, name)), wait_until="networkidle")
                     file = folder / f"{name.replace(' ', '-')}-{theme}-{width}.png"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.prepared import prepare
 from tests.stores import DATA, Backend, JsonBackend, RedisBackend
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ class RedisServer:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
     def load(self, prefix: str = "omni") -> RedisBackend:
         """OmniDaemon's own Redis data, moved to the present."""
@@ -64,7 +65,7 @@ class RedisServer:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-def until(condition: Callable[[], bool], complaint: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], complaint: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -96,6 +97,7 @@ def served(**environment: str) -> Iterator[Application]:
     ) as data:
         clean |= {"OMNIDASH_DATA_DIR": data, "OMNIDASH_BIND": "127.0.0.1:0"}
         clean |= {"OMNIDASH_LOG_LEVEL": "error", "PYTHONUNBUFFERED": "1", **environment}
+        prepare(Path(data))
         server = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), "serve"],
             cwd=data,  # not where somebody may have a store of their own
@@ -110,7 +112,7 @@ def served(**environment: str) -> Iterator[Application]:
             yield application
         finally:
             server.send_signal(signal.SIGTERM)
-            server.wait(timeout=20)
+            server.wait(timeout=60)
 
 
 def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
@@ -146,12 +148,12 @@ def _cookies(address: str, form: dict[str, str]) -> list[Any]:
     """Those that are left by posting a form at the address that shows it."""
     jar = CookieJar()
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-    with opener.open(address, timeout=30) as answer:
+    with opener.open(address, timeout=60) as answer:
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', answer.read().decode())
     assert token is not None
     form = {"csrfmiddlewaretoken": token[1], **form}
     # The session is in the answer; where it leads to does not matter here.
-    opener.open(address, urlencode(form).encode(), timeout=30).close()
+    opener.open(address, urlencode(form).encode(), timeout=60).close()
     return [
         {"name": cookie.name, "value": cookie.value, "domain": "127.0.0.1", "path": "/"}
         for cookie in jar

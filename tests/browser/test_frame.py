@@ -83,7 +83,7 @@ def test_the_menu_of_a_phone_opens_and_closes_by_touch(visit: Visit) -> None:
     expect(agents).to_be_hidden()
     page.get_by_label("Menu").tap()
     agents.tap()
-    page.wait_for_url("**/json/agents/")
+    expect(page).to_have_url(re.compile("/json/agents/$"))
     expect(agents).to_be_hidden()
 
 
@@ -146,7 +146,7 @@ def test_g_and_a_letter_goes_to_a_page(
     page = visit("json/storage/" if key != "s" else "json/")
     page.keyboard.press("g")
     page.keyboard.press(key)
-    page.wait_for_url(application(f"json/{path}".removeprefix("json/../")))
+    expect(page).to_have_url(application(f"json/{path}".removeprefix("json/../")))
 
 
 def test_the_figures_of_the_overview_stand_in_one_row(visit: Visit) -> None:
@@ -170,7 +170,7 @@ def test_another_store_is_one_switch_away(application: Application, visit: Visit
     page = visit("json/agents/")
     page.locator(".store-switch summary").click()
     page.get_by_role("link", name="moving-json").click()
-    page.wait_for_url(application("moving-json/"))
+    expect(page).to_have_url(application("moving-json/"))
 
 
 def test_real_data_are_not_called_a_sample(visit: Visit) -> None:
@@ -184,11 +184,11 @@ def test_who_logs_in_comes_where_they_wanted_and_who_logs_out_is_at_the_door(
     page.get_by_label("Username").fill(USER)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    page.wait_for_url("**/json/config/")
+    expect(page).to_have_url(re.compile("/json/config/$"))
     page.get_by_label("Log out").click()
-    page.wait_for_url("**/login/")
+    expect(page).to_have_url(re.compile("/login/$"))
     page.goto(application("json/"))
-    page.wait_for_url(re.compile(r"/login/\?next=/json/$"))
+    expect(page).to_have_url(re.compile(r"/login/\?next=/json/$"))
 
 
 def test_a_wrong_password_is_said_without_leaving_the_door(visit: Visit, watch: Watch) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page
+import pytest
+from playwright.sync_api import Page, expect
 
 from omnidash.text import printable
 from tests.browser.conftest import Visit
@@ -40,6 +41,7 @@ def links(page: Page, noun: str) -> dict[str, str]:
     return dict(found)
 
 
+@pytest.mark.both_stores
 def test_each_agent_in_the_list_opens_as_itself(
     application: Application, visit: Visit, store: str
 ) -> None:
@@ -54,6 +56,7 @@ def test_each_agent_in_the_list_opens_as_itself(
         assert page.url == href
 
 
+@pytest.mark.both_stores
 def test_each_result_in_the_list_opens_as_itself(visit: Visit, store: str) -> None:
     page = visit(f"{store}/results/")
     listed = links(page, "results")
@@ -64,6 +67,7 @@ def test_each_result_in_the_list_opens_as_itself(visit: Visit, store: str) -> No
         assert page.url == href
 
 
+@pytest.mark.both_stores
 def test_results_with_awkward_ids_are_found_and_open_by_a_click(
     application: Application, visit: Visit, store: str
 ) -> None:
@@ -77,5 +81,5 @@ def test_results_with_awkward_ids_are_found_and_open_by_a_click(
         page.keyboard.press("Enter")
         row = page.locator("#results-table tbody tr").filter(has_text="this id")
         row.get_by_role("link").first.click()
-        page.wait_for_url(re.compile(r"/results/[\w~-]+/$"))
+        expect(page).to_have_url(re.compile(r"/results/[\w~-]+/$"))
         assert page.locator("h1").inner_text() == task_id

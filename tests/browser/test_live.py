@@ -264,7 +264,7 @@ def test_a_session_that_ended_leads_to_the_door_as_a_whole_page(
     watch.expect("401")
     page = visit(f"{store}/agents/?order=name")
     page.context.clear_cookies()
-    page.wait_for_url(re.compile(r"/login/\?next="))
+    expect(page).to_have_url(re.compile(r"/login/\?next="))
     expect(page.get_by_role("button", name="Log in")).to_be_visible()
     expect(page.locator("#sidebar, #agents-table, [data-live]")).to_have_count(0)
     assert "order" in page.url

@@ -27,6 +27,7 @@ def stored(backend: Backend, task_id: str) -> object:
     return backend.client.get(backend.key("result", task_id))
 
 
+@pytest.mark.both_stores
 @pytest.mark.parametrize("task_id", AWKWARD)
 def test_a_download_is_exactly_what_is_stored(
     application: Application, visit: Visit, store: str, task_id: str

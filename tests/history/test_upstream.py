@@ -100,7 +100,7 @@ def test_a_runner_that_works_beside_two_readers_is_counted_once(
             for history in readers:
                 read_now(history)
         wanted = 100 if kind == "json" else 400  # a JSON store keeps the newest 99 to itself
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while readers[0].source().events < wanted:
             assert time.monotonic() < deadline
             for history in readers:
