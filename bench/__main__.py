@@ -18,13 +18,14 @@ import redis
 
 from bench.actions import action_rows
 from bench.application import application
+from bench.backups import BackupRow, backup_rows
 from bench.history import HistoryRow, history_rows
 from bench.measure import Row
 from bench.pages import TARGET_MS, PageRow, page_rows
 from bench.servers import Upstream, redis_server
 from bench.stores import QUICK, Sizes, store_rows
 
-PAGES, HISTORY, ACTIONS = "pages", "history", "actions"
+PAGES, HISTORY, ACTIONS, BACKUPS = "pages", "history", "actions", "backups"
 INTRO = """# Benchmarks
 
 `make bench` measures this again. Every row is the median of interleaved runs on the same data in
@@ -56,6 +57,14 @@ A run begins with what was looked at and ends with the log: permission, the recy
 synced to the disk before it is deleted), progress and outcome. OmniDaemon's own clearing keeps
 nothing. Whoever else uses Redis meanwhile waits as long as the row says, the scheduling of a busy
 machine included.
+"""
+
+
+BACKUPS_INTRO = """## Backups
+
+A backup is written, synced and read back before it counts. Raw reads the same values in pipelines
+and packs them, or writes them in pipelines, and proves nothing. The memory is that of the whole
+process of `manage.py backup`.
 """
 
 
@@ -106,6 +115,20 @@ def history_table(rows: list[HistoryRow]) -> list[list[str]]:
             number(statistics.median(row.theirs) if row.theirs else None),
             number(row.ours),
             number(row.faster),
+            row.verdict,
+        ]
+        for row in rows
+    ]
+
+
+def backup_table(rows: list[BackupRow]) -> list[list[str]]:
+    head = ["work", "ours", "raw", "times of raw", "to reach"]
+    return [head] + [
+        [
+            row.work,
+            f"{number(row.ours)} {row.unit}",
+            "–" if row.raw is None else f"{number(row.raw)} {row.unit}",
+            number(row.ours / row.raw if row.raw else None),
             row.verdict,
         ]
         for row in rows
@@ -166,6 +189,7 @@ class Findings:
     history: list[HistoryRow] = field(default_factory=list)
     pages: list[PageRow] = field(default_factory=list)
     actions: list[HistoryRow] = field(default_factory=list)
+    backups: list[BackupRow] = field(default_factory=list)
 
     def sections(self, size: Sizes) -> Iterator[tuple[str, list[list[str]]]]:
         """What introduces a table in the file, and the table."""
@@ -175,6 +199,8 @@ class Findings:
             yield HISTORY_INTRO, history_table(self.history)
         if self.actions:
             yield ACTIONS_INTRO, history_table(self.actions)
+        if self.backups:
+            yield BACKUPS_INTRO, backup_table(self.backups)
         if self.pages:
             sizes = (
                 f"{size.agents:,} agents, {size.results:,} results and {size.metrics:,} metrics "
@@ -199,6 +225,8 @@ def measure(server: str, size: Sizes, asked: argparse.Namespace) -> Findings:
             findings.pages = page_rows(browser, server, size, quick=asked.quick)
         if wanted(ACTIONS):
             findings.actions = list(action_rows(server, size, Upstream()))
+        if wanted(BACKUPS):
+            findings.backups = list(backup_rows(server, size))
         if wanted(HISTORY):  # fills the database of the application with a month
             rows = history_rows(browser, server, size, Upstream(), quick=asked.quick)
             findings.history = list(rows)
@@ -207,6 +235,8 @@ def measure(server: str, size: Sizes, asked: argparse.Namespace) -> Findings:
             row.target = row.limit = None
         for found in (*findings.history, *findings.actions):
             found.target = None
+        for measured in findings.backups:
+            measured.to_reach = None
     return findings
 
 

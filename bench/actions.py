@@ -97,7 +97,7 @@ def _clearing(
     for _ in range(_ROUNDS):
         _filled(client, size)
         plan = _plan("clear", what="results")
-        with _bystander(url) as waited:
+        with bystander(url) as waited:
             runs_.append(timed(lambda plan=plan: _run(plan)))
         waits += waited
         assert client.dbsize() == 0
@@ -120,7 +120,7 @@ def _last_run() -> Any:
 
 
 @contextmanager
-def _bystander(url: str) -> Iterator[list[float]]:
+def bystander(url: str) -> Iterator[list[float]]:
     waited: list[float] = []
     process = subprocess.Popen(
         [sys.executable, "-c", f"from select import select\n{_BYSTANDER}", url],
