@@ -47,7 +47,11 @@ def no_long_names(length: int) -> list[tuple[str, ...]]:
     return []
 
 
-@given(st.lists(ANY_TEXT, min_size=1, max_size=3))
+# Longer ones have a digest for an address.
+SHORT = st.lists(ANY_TEXT, min_size=1, max_size=3).filter(lambda parts: sum(map(len, parts)) < 150)
+
+
+@given(SHORT)
 def test_an_address_leads_back_to_exactly_its_names(parts: list[str]) -> None:
     segment = ref(*parts)
     assert re.fullmatch(r"[A-Za-z0-9_~-]+", segment), "it must survive a browser unchanged"
